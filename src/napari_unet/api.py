@@ -1,0 +1,62 @@
+"""The verbs for Python users: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .engine.image import ArrayLike, Image, guess_axes
+from .engine.inference import Segmented
+from .engine.inference import segment as segment_events
+from .engine.library import Library
+from .engine.model import Model
+from .engine.settings import SegmentSettings
+
+
+def load_model(model: str) -> Model:
+    """Load a model by name (``"nuclei"``), name and version (``"mine@3"``) or the path of its file.
+
+    Raises
+    ------
+    ModelNotFound, InvalidModel
+    """
+    return Library().load(model)
+
+
+def segment(
+    image: Image | ArrayLike, model: Model | str = "nuclei", *, axes: str | None = None, **settings: Any
+) -> NDArray[np.integer]:
+    """Segment an image and return its labels.
+
+    Parameters
+    ----------
+    image
+        An `Image`, or a numpy, dask or zarr array.
+    model
+        A loaded model, or what `load_model` takes.
+    axes
+        One letter of ``tczyx`` for each axis of an array; None: guessed.
+    **settings
+        Fields of `SegmentSettings`.
+
+    Returns
+    -------
+    labels
+        The image's shape without its channel axis: 0 background, 1 and up classes or objects.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_unet as nu
+    >>> labels = nu.segment(np.random.default_rng(0).random((64, 48)), "nuclei", device="cpu")
+    >>> labels.shape
+    (64, 48)
+    """
+    if not isinstance(image, Image):
+        image = Image(image, axes or guess_axes(tuple(image.shape)))
+    if isinstance(model, str):
+        model = load_model(model)
+    *_, last = segment_events(image, model, SegmentSettings(**settings))
+    assert isinstance(last, Segmented)
+    return last.labels

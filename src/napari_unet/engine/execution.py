@@ -1,0 +1,139 @@
+"""How a network runs on a device: BatchNorm folded, channels last, low precision only where the hardware has it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .errors import DeviceError, OutOfMemory
+from .tiling import Tile
+from .unet import UNet
+
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+FLOATS_A_PIXEL = 12
+"""Activations of the finest level alive at once, in units of its channels; measured in benchmarks/memory.py."""
+
+
+def available_devices() -> list[str]:
+    """Return the devices of this machine, best first: cuda, mps, cpu."""
+    devices = []
+    if torch.cuda.is_available():
+        devices.append("cuda")
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return [*devices, "cpu"]
+
+
+def pick_device(name: str = "auto") -> str:
+    """Return the device to use; raises DeviceError if it is not there."""
+    devices = available_devices()
+    if name == "auto":
+        return devices[0]
+    if name.split(":")[0] not in devices:
+        raise DeviceError(
+            f"Device {name!r} is not available on this machine: choose auto or one of {', '.join(devices)}."
+        )
+    if name.startswith("cuda:") and not (name[5:].isdigit() and int(name[5:]) < torch.cuda.device_count()):
+        raise DeviceError(
+            f"Device {name!r} is not available: this machine has {torch.cuda.device_count()} CUDA devices."
+        )
+    return name
+
+
+def free_memory(device: str) -> int:
+    """Return the bytes that a job may count on."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that memory ran out, on the host or on a device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
+@contextmanager
+def device_errors(device: str) -> Iterator[None]:
+    """Turn what torch raises into our errors: OutOfMemory, or DeviceError when the device itself fails."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory("Memory ran out: close other programs, or choose smaller tiles.") from error
+        if device != "cpu":
+            raise DeviceError(
+                f"Device {device!r} failed ({str(error).splitlines()[0]}): choose the device cpu."
+            ) from error
+        raise
+
+
+def folded(network: UNet) -> UNet:
+    """Return a copy for inference whose BatchNorms are part of the convolutions before them."""
+    result = copy.deepcopy(network).eval()
+    for sequence in (*result.encoder, *result.decoder):
+        layers = list(sequence)
+        for i in range(len(layers) - 1):
+            if isinstance(layers[i + 1], (nn.BatchNorm2d, nn.BatchNorm3d)):
+                sequence[i] = fuse_conv_bn_eval(layers[i], layers[i + 1])
+                sequence[i + 1] = nn.Identity()
+    return result.requires_grad_(False)
+
+
+class Executor:
+    """A network made ready for one device. Call it with ``(n, c, *spatial)`` float32 and get float32 logits back."""
+
+    def __init__(self, network: UNet, device: str) -> None:
+        self.device = device
+        self.spec = network.spec
+        self._layout: Any = CHANNELS_LAST[self.spec.dims]
+        with device_errors(device):
+            self._network = folded(network).to(device=device, memory_format=self._layout)
+
+    @torch.inference_mode()
+    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network; raises OutOfMemory or DeviceError."""
+        kind = self.device.split(":")[0]
+        with device_errors(self.device):
+            x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, memory_format=self._layout)
+            with torch.autocast(kind, dtype=self._half(kind), enabled=kind != "cpu"):
+                logits = self._network(x)
+            return logits.float().cpu().numpy()
+
+    @staticmethod
+    def _half(kind: str) -> torch.dtype:
+        return torch.bfloat16 if kind == "cpu" or (kind == "cuda" and torch.cuda.is_bf16_supported()) else torch.float16
+
+    def largest_tile(self, margin: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the inner size whose outer part fills a quarter of the free memory, at most 1024 px (2D) or 128 (3D)."""
+        budget = free_memory(self.device) // 4
+        bytes_a_pixel = 4 * FLOATS_A_PIXEL * self.spec.channels[0]
+        edge = (budget / bytes_a_pixel) ** (1 / self.spec.dims)
+        most = 1024 if self.spec.dims == 2 else 128
+        return tuple(
+            max(s, min(most, int(edge) - 2 * m) // s * s) for m, s in zip(margin, self.spec.total_stride, strict=True)
+        )
+
+
+def run_tiles(
+    executor: Executor,
+    read: Callable[[tuple[int, ...], tuple[int, ...]], NDArray[np.float32]],
+    tiles: Iterable[Tile],
+) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
+    """Yield each tile with the logits ``(k, *inner)`` of its inner part; `read` gives normalised pixels from start to stop."""
+    for tile in tiles:
+        logits = executor(read(tile.start, tile.stop)[None])[0]
+        yield tile, logits[(slice(None), *tile.crop)]

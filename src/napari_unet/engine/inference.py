@@ -1,0 +1,291 @@
+"""segment(): the tile loop over every plane or volume of an image."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import __version__
+from .errors import InvalidImage, OutOfMemory
+from .execution import Executor, pick_device, run_tiles
+from .image import Image, Item
+from .model import Model
+from .objects import labels_from_maps
+from .settings import ObjectSettings, SegmentSettings
+from .tiling import TilePlan, halo
+
+SAMPLE = 1 << 24
+"""Normalisation is exact up to this many pixels, and from a regular grid of about so many in larger images."""
+CLIP = (-1.0, 4.0)
+"""Normalised intensities are cut here, so that a hot pixel does not upset its neighbourhood."""
+KEPT_MAPS = 1 << 30
+"""Network maps of more bytes than this are not kept for changing thresholds afterwards."""
+SMALLEST_TILE = 32
+"""Out of memory is not answered with tiles smaller than this (or the model's stride, if larger)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The image is understood, the tiles are planned."""
+
+    tiles: int
+    device: str
+    label_shape: tuple[int, ...]
+    label_dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileDone:
+    """A tile's labels; a preview (foreground = 1) for the `objects` task."""
+
+    done: int
+    tiles: int
+    region: tuple[slice, ...]
+    """Where it lies in the label array."""
+    labels: NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemDone:
+    """The final labels of one plane or volume."""
+
+    region: tuple[slice, ...]
+    labels: NDArray[np.integer]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmented:
+    """The result.
+
+    Attributes
+    ----------
+    labels
+        Shape `Image.label_shape`: 0 background, 1 and up class or object (numbered in each plane or volume from 1).
+    probabilities
+        float32 ``(k, *label_shape)`` if asked for: classes, or `card.OBJECT_MAPS`.
+    maps
+        float16 ``(3, *label_shape)`` for the `objects` task, unless too large to keep: what `relabel` needs.
+    record
+        How it was made; enough to make it again.
+    """
+
+    labels: NDArray[np.integer]
+    probabilities: NDArray[np.float32] | None
+    maps: NDArray[np.float16] | None
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Intensities `low` and `high` (one of each a channel) become 0 and 1."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    sample: int
+    """Pixels of each channel that were looked at."""
+
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Normalise ``(c, *spatial)``; raises InvalidImage if a value is not finite."""
+        result = pixels.astype(np.float32)
+        column = (-1,) + (1,) * (result.ndim - 1)
+        low, high = (np.array(v, dtype=np.float32).reshape(column) for v in (self.low, self.high))
+        result -= low
+        result /= high - low
+        if pixels.dtype.kind == "f" and not np.isfinite(result).all():
+            raise InvalidImage(
+                "The image holds NaN or infinite values: replace them first, e.g. with numpy.nan_to_num."
+            )
+        return result.clip(*CLIP, out=result)
+
+
+def normalisation(items: list[Item], percentiles: tuple[float, float], name: str) -> Normalisation:
+    """Look at the whole image once and return the intensities that become 0 and 1.
+
+    Exact while all planes together have at most SAMPLE pixels; else from a regular grid of about that many.
+
+    Raises
+    ------
+    InvalidImage
+        If a value seen is NaN or infinite, or a channel is constant.
+    """
+    shape = items[0].shape
+    total = len(items) * math.prod(shape)
+    every = 1 if total <= SAMPLE else math.ceil((total / SAMPLE) ** (1 / (len(shape) + (len(items) > 1))))
+    grid = tuple(slice(0, n, min(every, n)) for n in shape)
+    planes = (item.read(grid) for item in items[::every])
+    sample = np.concatenate([pixels.reshape(len(pixels), -1) for pixels in planes], axis=1)
+    if sample.dtype.kind == "f" and not np.isfinite(sample).all():
+        count = int((~np.isfinite(sample)).sum())
+        raise InvalidImage(
+            f"{name!r} holds {count} NaN or infinite values: replace them first, e.g. with numpy.nan_to_num."
+        )
+    if sample.dtype == bool:
+        sample = sample.astype(np.uint8)
+    low, high = np.percentile(sample, percentiles, axis=1)
+    flat = high <= low
+    low, high = np.where(flat, sample.min(axis=1), low), np.where(flat, sample.max(axis=1), high)
+    if (high <= low).any():
+        value = low[int(np.flatnonzero(high <= low)[0])]
+        raise InvalidImage(
+            f"Every pixel of {name!r} is {value:g}: there is nothing to segment; check channel and contrast."
+        )
+    return Normalisation(tuple(map(float, low)), tuple(map(float, high)), sample.shape[1])
+
+
+def segment(
+    image: Image,
+    model: Model,
+    settings: SegmentSettings = SegmentSettings(),
+    *,
+    in_view: tuple[slice, ...] | None = None,
+) -> Iterator[Started | TileDone | ItemDone | Segmented]:
+    """Segment an image; the last event carries the result. To cancel, close the generator.
+
+    Every plane (2D model) or volume (3D model) is mirrored once at its border and cut into tiles that together give
+    what one pass over the whole would give. When memory runs out the tiles are halved, down to SMALLEST_TILE.
+
+    Parameters
+    ----------
+    image, model, settings
+        What, with what, how.
+    in_view
+        A region of the label array; what lies in it is computed first.
+
+    Raises
+    ------
+    InvalidImage
+        If the image does not fit the model, is constant, or holds NaN or infinite values.
+    OutOfMemory, DeviceError
+    """
+    card = model.card
+    if card.task == "click":
+        raise InvalidImage(f"The model {card.name!r} answers clicks: choose another model to segment a whole image.")
+    items = list(image.items(card.spec.dims, settings.channel, card.spec.in_channels))
+    if image.channels == 1 and settings.channel not in (None, 0):
+        raise InvalidImage(f"Channel {settings.channel} was asked for, but {image.name!r} has only one.")
+    device = pick_device(settings.device)
+    executor = Executor(model.network, device)
+    tile = (settings.tile,) * card.spec.dims if settings.tile else executor.largest_tile(halo(card.spec))
+    scale = normalisation(items, settings.percentiles, image.name)
+    plan = TilePlan.make(card.spec, items[0].shape, tile)
+    thresholds = settings.objects or card.objects
+
+    channels = card.spec.out_channels
+    is_objects = card.task == "objects"
+    dtype = np.dtype(np.int32 if is_objects else np.uint8 if channels <= 256 else np.uint16)
+    labels = np.zeros(image.label_shape, dtype=dtype)
+    keep = is_objects and 2 * channels * labels.size <= KEPT_MAPS
+    maps = np.zeros((channels, *labels.shape), dtype=np.float16) if keep else None
+    probabilities = np.zeros((channels, *labels.shape), dtype=np.float32) if settings.probabilities else None
+    yield Started(len(plan) * len(items), device, labels.shape, dtype)
+
+    done = 0
+    if in_view is not None:
+        items.sort(key=lambda item: _distance(item, in_view))
+    for item in items:
+        whole = item.region(tuple(slice(0, n) for n in item.shape))
+        stitched = np.zeros((channels, *item.shape), dtype=np.float32) if is_objects else None
+        flat = labels[whole].reshape(item.shape)  # a view: steps have length 1
+        tiles = list(plan)
+        if in_view is not None:
+            seen = dict(zip(image.label_axes, in_view, strict=True))
+            tiles = plan.nearest_first(tuple(seen[a] for a in item.spatial))
+        while tiles:
+            try:
+                for current, logits in run_tiles(
+                    executor, lambda a, b, item=item: scale(item.read_mirrored(a, b)), tiles
+                ):
+                    tiles = tiles[1:]
+                    inner = current.inner
+                    region = item.region(inner)
+                    chance = _probability(logits, is_objects)
+                    if probabilities is not None:
+                        probabilities[(slice(None), *region)] = chance.reshape(
+                            probabilities[(slice(None), *region)].shape
+                        )
+                    if stitched is not None:
+                        stitched[(slice(None), *inner)] = chance
+                        preview = (chance[0] > thresholds.foreground_threshold).astype(dtype)
+                    else:
+                        preview = logits.argmax(0).astype(dtype)
+                    flat[inner] = preview
+                    done += 1
+                    yield TileDone(done, max(len(plan) * len(items), done), region, labels[region])
+            except OutOfMemory:
+                smallest = max(SMALLEST_TILE, *card.spec.total_stride)
+                if max(plan.step) <= smallest:
+                    raise
+                plan = TilePlan.make(card.spec, item.shape, tuple(max(smallest, n // 2) for n in plan.step))
+                tiles = list(plan)
+        if stitched is not None:
+            # half precision here too, so that `relabel` with the same thresholds gives the same objects
+            flat[...] = labels_from_maps(stitched.astype(np.float16), thresholds)
+            if maps is not None:
+                maps[(slice(None), *whole)] = stitched.reshape(maps[(slice(None), *whole)].shape)
+        yield ItemDone(whole, labels[whole])
+    yield Segmented(labels, probabilities, maps, _record(image, model, settings, thresholds, scale, device, plan))
+
+
+def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
+    """Return the objects of a result for other thresholds, without running the network.
+
+    Raises
+    ------
+    InvalidImage
+        If the result holds no maps (another task, or too large to keep).
+    """
+    if result.maps is None:
+        raise InvalidImage(
+            "The network's maps of this result were not kept: run Segment again with the new thresholds."
+        )
+    dims, shape = result.record["dims"], result.labels.shape
+    labels = np.zeros(shape, dtype=np.int32)
+    for position in itertools.product(*(range(n) for n in shape[:-dims])):
+        labels[position] = labels_from_maps(result.maps[(slice(None), *position)], thresholds)
+    return labels
+
+
+def _probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:
+    """Return the sigmoid of each map, or the softmax over the classes."""
+    if is_objects:
+        return np.asarray(1 / (1 + np.exp(-logits.clip(-60, 60))), dtype=np.float32)
+    powers = np.exp(logits - logits.max(axis=0))
+    return np.asarray(powers / powers.sum(axis=0), dtype=np.float32)
+
+
+def _distance(item: Item, in_view: tuple[slice, ...]) -> float:
+    """How far a plane lies from the one in view, along the axes that are stepped through."""
+    seen = dict(zip(item.image.label_axes, in_view, strict=True))
+    return sum(abs(p - (seen[a].start + seen[a].stop - 1) / 2) for a, p in item.position.items())
+
+
+def _record(
+    image: Image,
+    model: Model,
+    settings: SegmentSettings,
+    thresholds: ObjectSettings,
+    scale: Normalisation,
+    device: str,
+    plan: TilePlan,
+) -> dict[str, Any]:
+    """Return how a result was made, as JSON values."""
+    return {
+        "software": f"napari-unet {__version__}",
+        "model": model.card.identity,
+        "task": model.card.task,
+        "classes": list(model.card.classes),
+        "dims": model.card.spec.dims,
+        "image": image.name,
+        "axes": image.axes,
+        "shape": list(image.shape),
+        "settings": asdict(settings) | {"objects": asdict(thresholds)},
+        "normalisation": asdict(scale),
+        "device": device,
+        "tile": list(plan.step),
+    }

@@ -1,0 +1,173 @@
+"""Library: the models a user can choose from; the shipped ones, and their own with versions and parents.
+
+A version is one file, ``NAME@VERSION.safetensors``; nothing else is stored, so a kill can at worst lose the file being
+written (see `model.write_atomically`). The current version of a name is the highest, unless ``NAME.current`` names
+another one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from platformdirs import user_data_path
+
+from .card import ModelCard, read_card
+from .errors import LibraryError, ModelError, ModelNotFound
+from .storage import write_atomically
+
+if TYPE_CHECKING:
+    from .model import Model
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+SUFFIX = ".safetensors"
+NAME = re.compile(r"[\w][\w .+-]{0,99}")
+"""What a model may be called; above all no path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model file and its card."""
+
+    card: ModelCard
+    path: Path
+    shipped: bool = False
+
+
+class Library:
+    """The models folder of a user, and the shipped models before it.
+
+    Parameters
+    ----------
+    folder
+        Default: ``$NAPARI_UNET_HOME/models``, else the user's data folder of the platform.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        home = os.environ.get("NAPARI_UNET_HOME")
+        self.folder = folder or (Path(home) if home else user_data_path("napari-unet", appauthor=False)) / "models"
+
+    def _read(self) -> Iterator[Entry | tuple[Path, str]]:
+        for path in sorted(SHIPPED.glob("*" + SUFFIX)):
+            yield Entry(read_card(path), path, shipped=True)
+        for path in sorted(self.folder.glob("*" + SUFFIX)):
+            if path.name.startswith("."):
+                continue
+            try:
+                yield Entry(read_card(path), path)
+            except ModelError as error:
+                yield path, str(error)
+
+    def entries(self) -> list[Entry]:
+        """Return every readable version, shipped ones first, then by name and version."""
+        found = [e for e in self._read() if isinstance(e, Entry)]
+        return sorted(found, key=lambda e: (not e.shipped, e.card.name, e.card.version))
+
+    def damaged(self) -> list[tuple[Path, str]]:
+        """Return the files that cannot be read, each with the reason."""
+        return [e for e in self._read() if not isinstance(e, Entry)]
+
+    def current(self) -> list[Entry]:
+        """Return one entry for each name: the version in use."""
+        latest: dict[str, Entry] = {}
+        for entry in self.entries():
+            latest[entry.card.name] = entry
+        for name in latest:
+            latest[name] = self.find(name)
+        return list(latest.values())
+
+    def versions(self, name: str) -> list[Entry]:
+        """Return all versions of a name, oldest first."""
+        return [e for e in self.entries() if e.card.name == name]
+
+    def find(self, model: str) -> Entry:
+        """Return the entry for ``name``, ``name@version`` or the path of a model file.
+
+        Raises
+        ------
+        ModelNotFound
+            With the names there are.
+        InvalidModel
+            If it is a path and the file is damaged.
+        """
+        if model.endswith(SUFFIX):
+            return Entry(read_card(Path(model)), Path(model))
+        name, _, wanted = model.partition("@")
+        versions = self.versions(name)
+        if not versions:
+            names = ", ".join(sorted({e.card.name for e in self.entries()})) or "none"
+            raise ModelNotFound(f"There is no model {model!r}; there are: {names}.")
+        if not wanted:
+            wanted = self._chosen(name)
+        for entry in versions:
+            if str(entry.card.version) == wanted.partition(":")[0]:
+                return entry
+        if "@" not in model:
+            return versions[-1]
+        there = ", ".join(str(e.card.version) for e in versions)
+        raise ModelNotFound(f"Model {name!r} has no version {wanted!r}; there are: {there}.")
+
+    def load(self, model: str) -> Model:
+        """Load the model that `find` finds."""
+        from .model import load_model_file
+
+        return load_model_file(self.find(model).path)
+
+    def add(self, model: Model) -> Entry:
+        """Save a model as the next version of its name and put it in use.
+
+        Raises
+        ------
+        LibraryError
+            If the name cannot be a file name, or the folder cannot be written; what was there stays.
+        """
+        from .model import save_model
+
+        name = model.card.name
+        if not NAME.fullmatch(name):
+            raise LibraryError(f"A model cannot be called {name!r}: use letters, digits, spaces, '.', '-', '_' or '+'.")
+        version = max((e.card.version for e in self.versions(name)), default=0) + 1
+        path = self.folder / f"{name}@{version}{SUFFIX}"
+        saved = save_model(type(model)(model.card.with_(version=version), model.network), path)
+        self._choose(name, version)
+        return Entry(saved.card, path)
+
+    def delete(self, entry: Entry) -> None:
+        """Delete one version; raises LibraryError if it is shipped or cannot be deleted."""
+        if entry.shipped:
+            raise LibraryError(f"{entry.card.name!r} is part of the program and cannot be deleted.")
+        try:
+            entry.path.unlink()
+        except OSError as error:
+            raise LibraryError(f"{entry.path} cannot be deleted: {error.strerror}.") from error
+
+    def rollback(self, name: str, version: int | None = None) -> Entry:
+        """Put an earlier version in use (default: the one before) and return it; no file is changed or lost.
+
+        Raises
+        ------
+        ModelNotFound
+            If there is no such version, or none before the one in use.
+        """
+        now = self.find(name)
+        if version is None:
+            earlier = [e for e in self.versions(name) if e.card.version < now.card.version]
+            if not earlier:
+                raise ModelNotFound(f"Model {name!r} has no version before {now.card.version}.")
+            version = earlier[-1].card.version
+        entry = self.find(f"{name}@{version}")
+        self._choose(name, version)
+        return entry
+
+    def _choose(self, name: str, version: int) -> None:
+        write_atomically(self.folder / f"{name}.current", str(version).encode())
+
+    def _chosen(self, name: str) -> str:
+        try:
+            return (self.folder / f"{name}.current").read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return ""

@@ -1,0 +1,96 @@
+"""Model: a card and its network; safetensors files that hold both, written so that a kill leaves the old file whole."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from .card import ModelCard, read_card
+from .errors import InvalidModel
+from .storage import write_atomically
+from .unet import UNet
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """A network (on the CPU, float32, evaluation mode) and its card. Never changed: training returns a new one."""
+
+    card: ModelCard
+    network: UNet
+
+
+def new_model(card: ModelCard, seed: int = 0) -> Model:
+    """Return an untrained model with the weights of `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Model(card, UNet(card.spec).eval())
+
+
+def load_model_file(path: Path) -> Model:
+    """Load a model file. No code in it is run, nothing is unpickled.
+
+    Raises
+    ------
+    ModelNotFound, InvalidModel
+        If there is no such file, it is damaged, or its tensors do not fit its card.
+    """
+    card = read_card(path)
+    try:
+        tensors = load(path.read_bytes())
+    except (SafetensorError, OSError, MemoryError) as error:
+        raise InvalidModel(f"{path.name} is damaged: {error}.") from error
+    if (found := content_hash(card, tensors)) != card.content_hash:
+        raise InvalidModel(
+            f"{path.name} was changed after it was saved (hash {found[:12]}, expected {card.content_hash[:12]})."
+        )
+    with torch.device("meta"):
+        network = UNet(card.spec)
+    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
+    if {name: tuple(t.shape) for name, t in tensors.items()} != wanted:
+        raise InvalidModel(f"The tensors of {path.name} do not fit the network on its card.")
+    network.load_state_dict(
+        {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, strict=True, assign=True
+    )
+    return Model(card, network.eval())
+
+
+def content_hash(card: ModelCard, tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of the network's shape and its tensors as stored."""
+    digest = hashlib.sha256(repr(card.spec).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_model(model: Model, path: Path, *, half: bool = False) -> Model:
+    """Save a model atomically (write beside, flush, rename) and return it with its content hash.
+
+    Parameters
+    ----------
+    half
+        Store the weights as float16, half the size; the returned model holds the rounded weights.
+
+    Raises
+    ------
+    LibraryError
+        If the file cannot be written; what was there before stays.
+    """
+    tensors = {
+        name: (t.half() if half and t.is_floating_point() else t).contiguous()
+        for name, t in model.network.state_dict().items()
+    }
+    created = model.card.created or datetime.now(UTC).isoformat(timespec="seconds")
+    card = model.card.with_(content_hash=content_hash(model.card, tensors), created=created)
+    write_atomically(path, save(tensors, metadata={"napari_unet": card.to_json()}))
+    network = copy.deepcopy(model.network)
+    network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
+    return Model(card, network)

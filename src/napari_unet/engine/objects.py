@@ -1,0 +1,102 @@
+"""Network maps <-> instance labels: targets for training, seeded watershed for results.
+
+Three maps share one decoder (the order is `card.OBJECT_MAPS`):
+
+- *foreground*: is the pixel part of any object?
+- *distance*: distance to the object's own boundary, divided by its largest value in that object, so that one threshold
+  serves objects of every size (after the distance targets of Archit et al. 2025, micro-sam, and torch-em);
+- *border*: are two objects within two pixels of here? (the separation borders of Ronneberger et al. 2015, section 3).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.segmentation import relabel_sequential, watershed
+
+from .settings import ObjectSettings
+
+RING = 3
+"""Unlabelled pixels this close to a painted object are known not to be the inside of another one."""
+SMALLEST = 30
+"""Objects below this many pixels weigh as if they had this many: a two-pixel crumb must not weigh like a nucleus."""
+SEED = 3
+"""Seeds of fewer pixels than this are noise."""
+
+
+def targets(annotation: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return what the network should answer for painted objects, and how much each pixel counts.
+
+    Parameters
+    ----------
+    annotation
+        ``(*spatial)``: 0 not labelled, 1 background, 2 and up one *complete* object each.
+
+    Returns
+    -------
+    maps, weight
+        Both ``(3, *spatial)``, in the order of `OBJECT_MAPS`. The weight is 0 where nothing is known. Every object has
+        the same total weight in the foreground map.
+    """
+    objects = np.where(annotation > 1, annotation, 0)
+    inside, known = objects > 0, annotation > 0
+    maps = np.zeros((3, *annotation.shape), dtype=np.float32)
+    weight = np.zeros_like(maps)
+    maps[0] = inside
+    weight[:] = known
+    boxes = ndimage.find_objects(objects)
+    areas = np.bincount(objects.ravel())
+    count = np.count_nonzero(areas[1:])
+    for label, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        mine = np.pad(objects[box] == label, 1)
+        distance = ndimage.distance_transform_edt(mine)[(slice(1, -1),) * mine.ndim]
+        mine = mine[(slice(1, -1),) * mine.ndim]
+        maps[1][box][mine] = distance[mine] / distance.max()
+        weight[0][box][mine] = inside.sum() / (count * max(areas[label], SMALLEST))
+    highest = ndimage.maximum_filter(objects, size=5, mode="nearest")
+    lowest = ndimage.minimum_filter(np.where(inside, objects, np.iinfo(objects.dtype).max), size=5, mode="nearest")
+    maps[2] = (highest > 0) & (lowest < highest)
+    if not known.all() and inside.any():
+        near = ndimage.distance_transform_edt(~inside) <= RING
+        weight[1][near & ~known] = 1
+    return maps, weight
+
+
+def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> NDArray[np.int32]:
+    """Turn stitched maps into objects by seeded watershed.
+
+    Parameters
+    ----------
+    maps
+        ``(3, *spatial)`` in 0 to 1, in the order of `OBJECT_MAPS`.
+    settings
+        Thresholds and minimal size.
+
+    Returns
+    -------
+    labels
+        int32 ``(*spatial)``: 0 background, 1 to n the objects.
+    """
+    foreground = maps[0] > settings.foreground_threshold
+    if not foreground.any():
+        return np.zeros(foreground.shape, dtype=np.int32)
+    inner = maps[1].astype(np.float32) * (1 - maps[2].astype(np.float32))
+    seeds, count = ndimage.label((inner > settings.seed_threshold) & foreground)
+    seeds = without_small(seeds, SEED)
+    pieces, _ = ndimage.label(foreground)
+    seeded = np.zeros(pieces.max() + 1, dtype=bool)
+    seeded[pieces[seeds > 0]] = True
+    unseeded = ~seeded[pieces] & foreground
+    seeds[unseeded] = pieces[unseeded] + count
+    labels = watershed(-inner, seeds, mask=foreground)
+    return relabel_sequential(without_small(labels, settings.minimal_size))[0].astype(np.int32, copy=False)
+
+
+def without_small(labels: NDArray[np.integer], minimal_size: int) -> NDArray[np.integer]:
+    """Return the labels with those of fewer pixels than `minimal_size` set to 0."""
+    keep = np.bincount(labels.ravel()) >= minimal_size
+    keep[0] = False
+    return np.where(keep[labels], labels, 0)

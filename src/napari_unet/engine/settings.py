@@ -1,0 +1,149 @@
+"""What a user can choose, as frozen and checked values. Imports no torch, so forms and ``--help`` stay fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import InvalidSettings
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+
+
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise InvalidSettings(message)
+
+
+def _check_device(device: str) -> None:
+    _check(
+        device in DEVICES or device.startswith("cuda:"),
+        f"Device {device!r} is not known: choose one of {', '.join(DEVICES)}.",
+    )
+
+
+def _check_percentiles(percentiles: tuple[float, float]) -> None:
+    low, high = percentiles
+    _check(
+        0 <= low < high <= 100,
+        f"Percentiles {low} and {high} must rise and lie between 0 and 100.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSettings:
+    """How network maps become objects; can be changed without running the network again."""
+
+    foreground_threshold: float = 0.5
+    """A pixel belongs to an object above this foreground probability (0 to 1)."""
+    seed_threshold: float = 0.5
+    """An object starts where its normalised boundary distance exceeds this (0 to 1); lower merges more."""
+    minimal_size: int = 15
+    """Objects of fewer pixels (2D) or voxels (3D) are dropped."""
+
+    def __post_init__(self) -> None:
+        for name in ("foreground_threshold", "seed_threshold"):
+            value = getattr(self, name)
+            _check(0 < value < 1, f"{name} is {value}; it must lie between 0 and 1.")
+        _check(self.minimal_size >= 0, f"minimal_size is {self.minimal_size}; it must be 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSettings:
+    """How an image is segmented."""
+
+    channel: int | None = None
+    """Which channel feeds a one-channel model; None: the only one, or grey made from RGB."""
+    device: str = "auto"
+    """auto (cuda, then mps, then cpu), cuda, cuda:N, mps or cpu."""
+    tile: int | None = None
+    """Edge of a tile's inner part in pixels; None: from free memory."""
+    probabilities: bool = False
+    """Also return the network's maps as probabilities."""
+    percentiles: tuple[float, float] = (1.0, 99.8)
+    """Intensities at these percentiles of the whole image become 0 and 1."""
+    objects: ObjectSettings | None = None
+    """Only for the `objects` task; None: the defaults of the model's card."""
+
+    def __post_init__(self) -> None:
+        _check_device(self.device)
+        _check_percentiles(self.percentiles)
+        _check(self.tile is None or self.tile >= 16, f"Tile {self.tile} is too small: use 16 pixels or more.")
+        _check(self.channel is None or self.channel >= 0, f"Channel {self.channel} is negative: count channels from 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentSettings:
+    """Strength of the random changes made to a training patch; 0 switches one off."""
+
+    rotation: bool = True
+    """Flips on every in-plane axis and rotation by any angle about z."""
+    scale: float = 2.0
+    """Largest zoom factor: sizes are drawn log-uniformly from 1/scale to scale."""
+    elastic: float = 3.0
+    """Standard deviation, in pixels, of the displacements on a coarse grid (Ronneberger et al. 2015, 3.1)."""
+    inversion: float = 0.2
+    """Probability that bright and dark are exchanged."""
+    gamma: float = 0.5
+    """Standard deviation of log2 of the exponent applied to the normalised intensities."""
+    contrast: float = 0.25
+    """Standard deviation of the factor and of the offset applied to the normalised intensities."""
+    noise: float = 0.1
+    """Largest standard deviation of the added Gaussian noise."""
+    blur: float = 1.5
+    """Largest standard deviation, in pixels, of the Gaussian blur (half of the patches)."""
+
+    def __post_init__(self) -> None:
+        _check(self.scale >= 1, f"scale is {self.scale}; it must be 1 or more.")
+        _check(0 <= self.inversion <= 1, f"inversion is {self.inversion}; it must lie between 0 and 1.")
+        for name in ("elastic", "gamma", "contrast", "noise", "blur"):
+            _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """How a model learns, in the app and in the recipes of the shipped models."""
+
+    steps: int = 200
+    """Gradient steps."""
+    minutes: float | None = None
+    """Stop after so many minutes, whatever `steps` says."""
+    batch: int = 4
+    """Patches a step."""
+    patch: int = 128
+    """Edge of a patch in pixels (cut to what the model's stride and the image allow)."""
+    learning_rate: float = 1e-3
+    """Peak of the AdamW learning rate."""
+    weight_decay: float = 1e-4
+    """AdamW weight decay."""
+    frozen_statistics: bool = True
+    """Keep BatchNorm's running statistics; False only for training from scratch on much data."""
+    averaging: float = 0.98
+    """Decay of the exponential weight average that is returned; 0 switches it off."""
+    pull: float = 1e-3
+    """Strength of the pull towards the start weights (L2-SP); 0 switches it off."""
+    replay: float = 0.25
+    """Part of each batch drawn from the replay set, when there is one."""
+    newest: float = 0.5
+    """Part of the annotated patches that are centred on the newest strokes."""
+    validate_every: int = 50
+    """Steps between two looks at the held-out strokes."""
+    seed: int = 0
+    """Seed of every random choice."""
+    device: str = "auto"
+    """auto, cuda, cuda:N, mps or cpu."""
+    percentiles: tuple[float, float] = (1.0, 99.8)
+    """Intensities at these percentiles of the whole image become 0 and 1."""
+    augment: AugmentSettings = AugmentSettings()
+
+    def __post_init__(self) -> None:
+        _check_device(self.device)
+        _check_percentiles(self.percentiles)
+        for name in ("steps", "batch", "validate_every"):
+            _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more.")
+        _check(self.patch >= 16, f"patch is {self.patch}; it must be 16 pixels or more.")
+        _check(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be above 0.")
+        _check(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; it must be above 0.")
+        for name in ("averaging", "replay", "newest"):
+            _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
+        for name in ("pull", "weight_decay"):
+            _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more.")

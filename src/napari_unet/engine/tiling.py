@@ -1,0 +1,183 @@
+"""Exact overlap-tile geometry: which pixels a block of the output needs, and how to cut an image so that tiles meet.
+
+::
+
+      outer (read, mirrored beyond the image)
+    ┌───────────────────────┐      inner: what a tile contributes; starts on a multiple of the total stride,
+    │  before               │             so that every tile pools on the same grid
+    │   ┌───────────────┐   │      before, after: the context (halo) that the inner part depends on
+    │   │     inner     │   │
+    │   └───────────────┘   │      The network sees `outer`, and of its output only `inner` is kept:
+    │                 after │      the result is that of one pass over the whole mirrored image.
+    └───────────────────────┘
+
+The strategy is that of Ronneberger et al. 2015 (Figure 2); the conditions under which it is exact are in the docs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .card import UNetSpec
+from .errors import InvalidSettings
+
+CONVOLUTIONS = 2
+"""Convolutions in each block of the U-Net."""
+
+
+def dependency(spec: UNetSpec, axis: int, start: int, stop: int) -> tuple[int, int]:
+    """Return the input interval that the output interval ``[start, stop)`` of a "same" U-Net depends on, along one axis.
+
+    Interval arithmetic from the head back to the input, the union taken where a skip joins. Coordinates are counted
+    from a pixel where the pooling grids of all levels start.
+    """
+
+    def through(level: int, low: int, high: int) -> tuple[int, int]:
+        """Input interval of a block of convolutions at `level`."""
+        reach = CONVOLUTIONS * (spec.kernels[level][axis] // 2)
+        return low - reach, high + reach
+
+    needs: list[tuple[int, int]] = []
+    low, high = start, stop
+    for level in range(len(spec.channels) - 1):
+        low, high = through(level, low, high)
+        needs.append((low, high))
+        stride = spec.strides[level][axis]
+        low, high = low // stride, -(-high // stride)
+    low, high = through(len(spec.channels) - 1, low, high)
+    for level in reversed(range(len(spec.channels) - 1)):
+        stride = spec.strides[level][axis]
+        low, high = min(low * stride, needs[level][0]), max(high * stride, needs[level][1])
+        low, high = through(level, low, high)
+    return low, high
+
+
+def valid_output(spec: UNetSpec, axis: int, size: int) -> int | None:
+    """Return the output size of a "valid" U-Net for an input size along one axis; None if a pooling meets an odd size."""
+    shrink = [CONVOLUTIONS * (kernel[axis] - 1) for kernel in spec.kernels]
+    for level, stride in enumerate(spec.strides):
+        size -= shrink[level]
+        if size <= 0 or size % stride[axis]:
+            return None
+        size //= stride[axis]
+    size -= shrink[-1]
+    for level in reversed(range(len(spec.strides))):
+        size = size * spec.strides[level][axis] - shrink[level]
+    return size if size > 0 else None
+
+
+def halo(spec: UNetSpec) -> tuple[int, ...]:
+    """Return the context in pixels that a tile needs on each side, per axis.
+
+    For "same" convolutions: the dependency of an aligned block, rounded up to the total stride, so that the outer part
+    starts on the pooling grid too. For "valid" ones: the border that the convolutions eat.
+    """
+    result = []
+    for axis, stride in enumerate(spec.total_stride):
+        if spec.padding == "valid":
+            size = next(n for n in itertools.count(stride) if valid_output(spec, axis, n))
+            result.append((size - (valid_output(spec, axis, size) or 0)) // 2)
+        else:
+            block = 64 * stride
+            low, high = dependency(spec, axis, 0, block)
+            reach = max(-low, high - block)
+            result.append(-(-reach // stride) * stride)
+    return tuple(result)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One tile: what it reads, what it keeps, and where the kept part lies in the network's output."""
+
+    inner: tuple[slice, ...]
+    """The part of the image that this tile contributes."""
+    start: tuple[int, ...]
+    """First pixel read on each axis; below 0 means mirrored."""
+    stop: tuple[int, ...]
+    """One past the last pixel read; may lie over the border."""
+    crop: tuple[slice, ...]
+    """The kept part within the network's output."""
+
+
+@dataclass(frozen=True, slots=True)
+class TilePlan:
+    """How an image of `shape` is cut into tiles of equal outer size.
+
+    Parameters
+    ----------
+    shape
+        Spatial shape of the image.
+    step
+        Size of the inner part on each axis; a multiple of the total stride.
+    before, after
+        Context read on each side of the inner part.
+    lead
+        How many pixels of the network's output lie before the inner part.
+    """
+
+    shape: tuple[int, ...]
+    step: tuple[int, ...]
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    lead: tuple[int, ...]
+
+    @classmethod
+    def make(cls, spec: UNetSpec, shape: tuple[int, ...], tile: tuple[int, ...]) -> TilePlan:
+        """Plan tiles whose inner part is about `tile`: rounded down to the stride, evened out, no larger than the image.
+
+        Raises
+        ------
+        InvalidSettings
+            If `tile` is smaller than the total stride.
+        """
+        margin = halo(spec)
+        step, before, after, lead = [], [], [], []
+        for axis, (size, wanted, stride) in enumerate(zip(shape, tile, spec.total_stride, strict=True)):
+            if wanted < stride:
+                raise InvalidSettings(f"A tile of {wanted} pixels is too small for this model: use {stride} or more.")
+            blocks = math.ceil(size / (wanted // stride * stride))
+            inner = -(-math.ceil(size / blocks) // stride) * stride
+            if spec.padding == "valid":
+                outer = next(
+                    n for n in itertools.count(inner + 2 * margin[axis]) if (valid_output(spec, axis, n) or 0) >= inner
+                )
+                before.append(margin[axis])
+                after.append(outer - inner - margin[axis])
+                lead.append(0)
+            else:
+                before.append(margin[axis])
+                after.append(margin[axis])
+                lead.append(margin[axis])
+            step.append(inner)
+        return cls(shape, tuple(step), tuple(before), tuple(after), tuple(lead))
+
+    @property
+    def outer(self) -> tuple[int, ...]:
+        """Shape of what the network sees."""
+        return tuple(a + b + c for a, b, c in zip(self.before, self.step, self.after, strict=True))
+
+    def __len__(self) -> int:
+        return math.prod(math.ceil(n / s) for n, s in zip(self.shape, self.step, strict=True))
+
+    def __iter__(self) -> Iterator[Tile]:
+        starts = (range(0, n, s) for n, s in zip(self.shape, self.step, strict=True))
+        for origin in itertools.product(*starts):
+            inner = tuple(slice(o, min(o + s, n)) for o, s, n in zip(origin, self.step, self.shape, strict=True))
+            yield Tile(
+                inner=inner,
+                start=tuple(o - b for o, b in zip(origin, self.before, strict=True)),
+                stop=tuple(o + s + a for o, s, a in zip(origin, self.step, self.after, strict=True)),
+                crop=tuple(slice(k, k + s.stop - s.start) for k, s in zip(self.lead, inner, strict=True)),
+            )
+
+    def nearest_first(self, region: tuple[slice, ...]) -> list[Tile]:
+        """Return the tiles ordered by their distance to the middle of `region`, so that what is in view comes first."""
+        middle = [(s.start + s.stop) / 2 for s in region]
+
+        def distance(tile: Tile) -> float:
+            return sum(((s.start + s.stop) / 2 - m) ** 2 for s, m in zip(tile.inner, middle, strict=True))
+
+        return sorted(self, key=distance)

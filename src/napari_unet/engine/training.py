@@ -1,0 +1,288 @@
+"""fine_tune(): one step loop for the app, the command line and the recipes of the shipped models."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import augment
+from .annotation import Annotation, Prepared, TrainingSet, prepare
+from .card import ModelCard
+from .execution import Executor, device_errors, pick_device, run_tiles
+from .image import mirrored
+from .model import Model
+from .settings import TrainSettings
+from .tiling import TilePlan
+from .unet import UNet
+
+RARE = 10.0
+"""The rarest class counts at most this many times more, per pixel, than the commonest."""
+WARM_UP = 0.05
+"""Part of the steps over which the learning rate rises."""
+LARGEST_GRADIENT = 12.0
+"""Gradients are clipped to this norm (nnU-Net)."""
+FEWEST_HELD_OUT = 20
+"""Fewer held-out pixels than this, of either class, cannot judge a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """A gradient step."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Validated:
+    """The averaged model so far and its score on the held-out strokes (None: too few of them to judge)."""
+
+    step: int
+    score: float | None
+    baseline: float | None
+    model: Model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """The end: the best model seen, and whether it may replace the model in use."""
+
+    model: Model
+    accepted: bool | None
+    """True or False: the gate's verdict. None: too few held-out strokes, so the user must judge by a look."""
+    score: float | None
+    baseline: float | None
+    steps: int
+    seconds: float
+
+
+def balanced(losses: Tensor, weight: Tensor, classes: Tensor, count: int) -> Tensor:
+    """Return the mean of `losses` in which each class weighs the same, up to a factor of RARE per pixel.
+
+    All arguments are 1-D over labelled elements; `classes` holds 0 to count - 1.
+    """
+    sums = torch.zeros(count, device=losses.device).index_add_(0, classes, losses * weight)
+    masses = torch.zeros(count, device=losses.device).index_add_(0, classes, weight)
+    present = masses > 0
+    share = torch.where(present, 1 / masses.clamp(min=1e-6), 0)
+    share = torch.where(present, share.clamp(max=RARE * share[present].min()), 0)
+    return (share * sums).sum() / (share * masses).sum()
+
+
+def dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Return 1 - soft Dice over labelled elements (1-D)."""
+    overlap = (weight * probability * truth).sum()
+    return 1 - (2 * overlap + 1) / ((weight * probability).sum() + (weight * truth).sum() + 1)
+
+
+def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the training loss; pixels without weight have no part in it, not even as zeros.
+
+    Cross-entropy, normalised per labelled pixel and per class, plus Dice, both over labelled pixels only. For the
+    `objects` task: the same for foreground and border, and cross-entropy with the soft target for the distance. The
+    `click` task has the foreground map alone.
+
+    Parameters
+    ----------
+    logits, target, weight
+        ``(n, k, *spatial)``.
+    """
+    if card.task != "semantic":
+        total = logits.sum() * 0
+        for i, with_dice in enumerate((True, False, False)[: logits.shape[1]]):
+            labelled = weight[:, i] > 0
+            if not labelled.any():
+                continue
+            z, y, w = logits[:, i][labelled], target[:, i][labelled], weight[:, i][labelled]
+            entropy = F.binary_cross_entropy_with_logits(z, y, reduction="none")
+            total = total + balanced(entropy, w, (y > 0).long(), 2)
+            if with_dice:
+                total = total + dice_loss(z.sigmoid(), y, w)
+        return total
+    labelled = weight[:, 0] > 0
+    z, y = logits.movedim(1, -1)[labelled], target.movedim(1, -1)[labelled]
+    if not len(z):
+        return logits.sum() * 0
+    classes, ones = y.argmax(-1), torch.ones(len(z), device=z.device)
+    total = balanced(F.cross_entropy(z, classes, reduction="none"), ones, classes, y.shape[-1])
+    probability = z.softmax(-1)
+    present = [c for c in range(y.shape[-1]) if bool((classes == c).any())]
+    return total + torch.stack([dice_loss(probability[:, c], y[:, c], ones) for c in present]).mean()
+
+
+def held_out_score(model: Model, annotations: Sequence[Annotation], device: str) -> float | None:
+    """Return the mean Dice over the classes on held-out pixels; None if there are too few to judge.
+
+    Only tiles that hold such pixels are computed. Every class is weighed to the same mass before Dice is taken, so a
+    long background stroke does not make up for a missed object.
+    """
+    executor, spec = Executor(model.network, device), model.card.spec
+    counts = np.zeros((len(model.card.classes),) * 2)
+    for annotation in annotations:
+        judged = annotation.judged
+        if not judged.any():
+            continue
+        shape = judged.shape
+        plan = TilePlan.make(spec, shape, tuple(max(s, 128 if spec.dims == 2 else 32) for s in spec.total_stride))
+
+        def read(start: tuple[int, ...], stop: tuple[int, ...], a: Annotation = annotation) -> NDArray[np.float32]:
+            index = [mirrored(i, j, n) for i, j, n in zip(start, stop, a.labels.shape, strict=True)]
+            return a.pixels[(slice(None), *np.ix_(*index))].astype(np.float32)
+
+        for tile, logits in run_tiles(executor, read, [t for t in plan if judged[t.inner].any()]):
+            truth = judged[tile.inner]
+            if model.card.task == "objects":
+                guess = (logits[0] > 0).astype(int)
+                truth = np.minimum(truth, 2)
+            else:
+                guess = logits.argmax(0)
+            known = truth > 0
+            np.add.at(counts, (truth[known] - 1, guess[known]), 1)
+    totals = counts.sum(1)
+    present = totals > 0
+    if (totals[present] < FEWEST_HELD_OUT).any() or present.sum() < 2:
+        return None
+    rates = counts[present] / totals[present, None]
+    agreed = rates[:, present].diagonal()
+    return float(np.mean(2 * agreed / (1 + rates.sum(0)[present])))
+
+
+class Sampler:
+    """Draws batches of augmented patches around labelled places."""
+
+    def __init__(self, data: TrainingSet, card: ModelCard, settings: TrainSettings) -> None:
+        self._card, self._settings = card, settings
+        self._own = [p for a in data.annotations if (p := prepare(a, card)) is not None]
+        self._replay = [p for a in data.replay if (p := prepare(a, card)) is not None]
+        self._rng = np.random.default_rng(settings.seed)
+        self._size = tuple(-(-settings.patch // s) * s for s in card.spec.total_stride)
+        if card.spec.dims == 3:
+            depth = max(p.stack.shape[1] for p in self._own)
+            stride = card.spec.total_stride[0]
+            self._size = (min(self._size[0], -(-depth // stride) * stride), *self._size[1:])
+
+    def batch(self, network: UNet) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pixels, targets and weights, each ``(n, ·, *patch)``."""
+        drawn = [self._patch() for _ in range(self._settings.batch)]
+        pixels, target, weight = (torch.stack(column) for column in zip(*drawn, strict=True))
+        return pixels, target, weight
+
+    def _patch(self) -> tuple[Tensor, Tensor, Tensor]:
+        rng, channels = self._rng, self._card.spec.in_channels
+        source = self._own
+        if self._replay and rng.random() < self._settings.replay:
+            source = self._replay
+        elif len(with_newest := [p for p in source if len(p.places) > 2]) and rng.random() < self._settings.newest:
+            source = with_newest
+        chosen: Prepared = source[rng.integers(len(source))]
+        places = chosen.places[rng.integers(len(chosen.places))]
+        place = np.unravel_index(places[rng.integers(places.size)], chosen.stack.shape[1:])
+        jitter = rng.integers([-(n // 4) for n in self._size], [n // 4 + 1 for n in self._size])
+        center = tuple(int(p + j) for p, j in zip(place, jitter, strict=True))
+        pixels, rest = augment.patch(chosen.stack, channels, center, self._size, self._settings.augment, rng)
+        target, weight = rest.chunk(2)
+        return augment.intensities(pixels, self._settings.augment, rng), target, weight
+
+
+def learning_rate(settings: TrainSettings, progress: float) -> float:
+    """Return the learning rate at a progress of 0 to 1: linear rise, then half a cosine down to 1 %."""
+    if progress < WARM_UP:
+        return settings.learning_rate * (0.1 + 0.9 * progress / WARM_UP)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))))
+
+
+class Batches(Protocol):
+    """Where the step loop gets its patches from."""
+
+    def batch(self, network: UNet) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pixels, targets and weights ``(n, ·, *patch)``; `network` is the one being trained, on its device."""
+        ...
+
+
+def fine_tune(
+    model: Model, data: TrainingSet, settings: TrainSettings = TrainSettings()
+) -> Iterator[StepDone | Validated | Trained]:
+    """Teach a copy of `model` what `data` shows; yields an event for each step and look at the held-out strokes.
+
+    The weights returned are an exponential average over the steps; of all that were validated, the best. Closing the
+    generator stops the training and frees what it took.
+
+    Raises
+    ------
+    InvalidAnnotation
+        If nothing can be learned from `data`.
+    OutOfMemory, DeviceError
+    """
+    data.check(model.card)
+    device = pick_device(settings.device)
+    yield from optimise(
+        model,
+        Sampler(data, model.card, settings),
+        settings,
+        lambda candidate: held_out_score(candidate, data.annotations, device),
+    )
+
+
+def optimise(
+    model: Model, batches: Batches, settings: TrainSettings, score_of: Callable[[Model], float | None]
+) -> Iterator[StepDone | Validated | Trained]:
+    """The step loop: AdamW on `batches`, weight averaging, and `score_of` every so often (None: cannot be judged)."""
+    device, card = pick_device(settings.device), model.card
+    network = copy.deepcopy(model.network).to(device).requires_grad_(True)
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    start = [p.detach().clone() for p in network.parameters()]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    baseline = score_of(model)
+    best: tuple[float | None, Model] = (None, model)
+    began, step, elapsed = time.monotonic(), 0, 0.0
+    half = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+    over = False
+    while not over:
+        progress = step / settings.steps
+        if settings.minutes is not None:
+            progress = max(progress, elapsed / (60 * settings.minutes))
+        rate = learning_rate(settings, min(progress, 1.0))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        network.train(not settings.frozen_statistics)
+        with device_errors(device):
+            pixels, target, weight = (x.to(device) for x in batches.batch(network))
+            with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=half):
+                logits = network(pixels)
+            value = loss(card, logits.float(), target, weight)
+            optimizer.zero_grad(set_to_none=True)
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+            optimizer.step()
+        step += 1
+        with torch.no_grad():
+            if settings.pull:
+                for p, p0 in zip(network.parameters(), start, strict=True):
+                    p.lerp_(p0, rate * settings.pull)
+            decay = min(settings.averaging, step / (step + 10))
+            for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
+        elapsed = time.monotonic() - began
+        yield StepDone(step, settings.steps, float(value.detach()), elapsed)
+        over = step >= settings.steps or (settings.minutes is not None and elapsed >= 60 * settings.minutes)
+        if over or step % settings.validate_every == 0:
+            candidate = Model(card, copy.deepcopy(average).cpu().eval())
+            score = score_of(candidate)
+            if score is None or best[0] is None or score > best[0]:
+                best = score, candidate
+            yield Validated(step, score, baseline, candidate)
+    score, chosen = best
+    accepted = None if score is None or baseline is None else score > baseline
+    yield Trained(chosen, accepted, score, baseline, step, elapsed)

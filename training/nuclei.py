@@ -1,0 +1,172 @@
+"""The recipe of the shipped model `nuclei`: 2D nuclei in fluorescence and H&E, from the DSB 2018 training images (CC0).
+
+    python training/nuclei.py DATA/dsb2018 --out src/napari_unet/weights/nuclei.safetensors
+
+DATA/dsb2018 holds `manifest.csv` and `dev/img_*.png`, `dev/mask_*.png` (instance ids). Everything is seeded; the
+ledger (files, hashes, split) is written beside this script. The same `fine_tune` runs in the app.
+
+The held-out block: images are grouped by what they look like on the plate (shape, stain, and a coarse histogram and
+texture signature clustered by single linkage), since many are crops of one plate; whole groups are held out, chosen by
+the seed until at least 80 images of both stains are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.ndimage import gaussian_filter
+from skimage.io import imread
+
+from napari_unet.engine.annotation import Annotation, TrainingSet
+from napari_unet.engine.card import ModelCard, UNetSpec
+from napari_unet.engine.image import LUMINANCE
+from napari_unet.engine.model import load_model_file, new_model, save_model
+from napari_unet.engine.settings import AugmentSettings, TrainSettings
+from napari_unet.engine.training import StepDone, Trained, Validated, fine_tune
+
+HERE = Path(__file__).parent
+HELD_OUT = 96
+"""Images held out, at least."""
+
+
+def read_rows(folder: Path) -> list[dict[str, str]]:
+    """Return the manifest's rows of the part that may be trained on."""
+    with open(folder / "manifest.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["split"] == "dev"]
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Read an image as float32 grey."""
+    pixels = imread(path)
+    if pixels.ndim == 3:
+        return pixels[..., :3].astype(np.float32) @ LUMINANCE
+    return pixels.astype(np.float32)
+
+
+def normalise(pixels: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    """Scale the percentiles of one image to 0 and 1, as inference does."""
+    low, high = np.percentile(pixels, percentiles)
+    return ((pixels - low) / max(high - low, 1e-6)).clip(-1, 4)
+
+
+def signature(grey: np.ndarray, mask: np.ndarray, stain: str) -> np.ndarray:
+    """Describe how an image was taken: size, stain, brightness, contrast, sharpness, noise, size of the nuclei."""
+    fine, coarse = gaussian_filter(grey, 1), gaussian_filter(grey, 4)
+    areas = np.bincount(mask.ravel())[1:]
+    area = np.median(areas[areas > 0]) if areas.any() else 1.0
+    return np.array(
+        [
+            3 * ["fluo", "he", "brightfield"].index(stain),
+            *(np.log2(grey.shape) * 2),
+            *(np.log2(1 + np.percentile(grey, (5, 50, 95)))),
+            np.log2(1e-2 + (grey - fine).std()),
+            np.log2(1e-2 + (fine - coarse).std()),
+            np.log2(area) / 2,
+        ]
+    )
+
+
+def split(signatures: np.ndarray, stains: list[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's group, and which images are held out (whole groups, both stains, at least HELD_OUT)."""
+    groups = fcluster(linkage(signatures, "single"), t=0.6, criterion="distance")
+    rng, held_out = np.random.default_rng(seed), np.zeros(len(groups), dtype=bool)
+    wanted = {"fluo": HELD_OUT - 16, "he": 16}
+    for group in rng.permutation(np.unique(groups)):
+        members = groups == group
+        stain = stains[int(np.flatnonzero(members)[0])]
+        taken = sum(held_out[i] for i in range(len(stains)) if stains[i] == stain)
+        if stain in wanted and taken < wanted[stain] and members.sum() <= 40:
+            held_out |= members
+    return groups, held_out
+
+
+def main() -> None:
+    """Train and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--start", type=Path, help="go on from this model file")
+    parser.add_argument("--seed", type=int, default=2015)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+
+    card = ModelCard(
+        name="nuclei",
+        task="objects",
+        spec=UNetSpec(out_channels=3),
+        classes=("background", "nucleus"),
+        description="Nuclei in 2D: fluorescence and H&E. One channel; grey is made from RGB.",
+        licence="CC0 (BBBC038, Data Science Bowl 2018; Caicedo et al. 2019)",
+    )
+    rows, annotations, signatures, ledger, diameters = read_rows(options.data), [], [], [], []
+    for row in rows:
+        image, mask = options.data / row["image"], options.data / row["mask"]
+        try:
+            grey, truth = read_grey(image), imread(mask).astype(np.int32)
+        except (OSError, ValueError) as error:
+            sys.exit(
+                f"{image} or its mask cannot be read ({error}): restore the file or take its row from the manifest."
+            )
+        signatures.append(signature(grey, truth, row["note"]))
+        annotations.append(Annotation(normalise(grey, card.percentiles)[None], truth + 1, name=row["image"]))
+        areas = np.bincount(truth.ravel())[1:]
+        diameters.extend(2 * np.sqrt(areas[areas > 0] / np.pi))
+        digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
+        ledger.append({"image": row["image"], "stain": row["note"], "sha256": digest})
+    groups, held_out = split(np.array(signatures), [row["note"] for row in rows], options.seed)
+    for entry, group, out in zip(ledger, groups, held_out, strict=True):
+        entry |= {"group": int(group), "held_out": bool(out)}
+    record = {"recipe": "training/nuclei.py", "seed": options.seed, "licence": card.licence, "images": ledger}
+    (HERE / "nuclei_ledger.json").write_text(json.dumps(record, indent=0))
+    used = [a for a, out in zip(annotations, held_out, strict=True) if not out]
+    print(
+        f"{len(used)} images to learn from, {held_out.sum()} held out in {len(set(groups[held_out]))} groups",
+        flush=True,
+    )
+
+    settings = TrainSettings(
+        steps=options.steps,
+        batch=8,
+        patch=128,
+        learning_rate=2e-3,
+        weight_decay=1e-3,
+        frozen_statistics=False,
+        averaging=0.995,
+        pull=0,
+        validate_every=250,
+        seed=options.seed,
+        device=options.device,
+        augment=AugmentSettings(),
+    )
+    model = load_model_file(options.start) if options.start else new_model(card, options.seed)
+    began, losses = time.monotonic(), []
+    for event in fine_tune(model, TrainingSet(tuple(used)), settings):
+        if isinstance(event, StepDone):
+            losses.append(event.loss)
+            if event.step % 50 == 0:
+                print(f"step {event.step} loss {np.mean(losses[-50:]):.4f} {event.seconds:.0f} s", flush=True)
+        elif isinstance(event, (Validated, Trained)):
+            facts = {
+                "recipe": "training/nuclei.py",
+                "ledger": "training/nuclei_ledger.json",
+                "steps": len(losses),
+                "seed": options.seed,
+                "images": len(used),
+                "minutes": round((time.monotonic() - began) / 60, 1),
+            }
+            finished = replace(event.model.card, training=facts, diameter=round(float(np.median(diameters)), 1))
+            save_model(replace(event.model, card=finished), options.out, half=True)
+
+
+if __name__ == "__main__":
+    main()
