@@ -1,0 +1,1 @@
+"""What computes: numpy and torch. It knows no window, no terminal and no progress bar."""
