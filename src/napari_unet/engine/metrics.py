@@ -23,7 +23,7 @@ _MOST_SLOTS = 1 << 26
 
 
 class PanopticQuality(NamedTuple):
-    """Kirillov et al. 2019: quality = mean IoU of what was found (sq) times how well it was found (rq, the F1 score)."""
+    """Kirillov et al. 2019: quality = mean IoU of what was found (sq) times F1 of finding it (rq)."""
 
     pq: float
     sq: float
@@ -125,7 +125,7 @@ def average_precision(
 
 
 def panoptic_quality(prediction: ArrayLike, truth: ArrayLike, threshold: float = 0.5) -> PanopticQuality:
-    """Return panoptic quality (Kirillov et al. 2019) of matches with an IoU of `threshold` or more; 1.0 if both are empty."""
+    """Return panoptic quality (Kirillov et al. 2019) at an IoU of `threshold` or more; 1.0 if both are empty."""
     return _panoptic_quality(_overlaps(prediction, truth), threshold)
 
 
