@@ -1,0 +1,200 @@
+"""The dock widget: model and device on top, the panels, progress and Cancel below."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import napari.viewer
+from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt.utils import signals_blocked
+
+from . import jobs
+from .segment_panel import SegmentPanel, form_layout, narrow
+from .session import Message, Progress, Session
+
+REDRAW = 100
+"""Milliseconds between two looks at the tiles that arrived."""
+DEVICES = {"auto": "automatic", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)", "cpu": "processor (CPU)"}
+
+
+class UNetDock(QWidget):
+    """U-Net: segment the open images.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer (napari hands it in).
+    session
+        Only for tests.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer, session: Session | None = None) -> None:
+        super().__init__()
+        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)  # a proxy's layers are not those of the events
+        self.session = session or Session(viewer, jobs.start)
+        self._closed = False
+
+        self.model = narrow(QComboBox())
+        self.model.currentIndexChanged.connect(self._on_model)
+        self.device = narrow(QComboBox())
+        self.device.setToolTip("Where the network runs; automatic takes a graphics card if there is one.")
+        self.device.currentIndexChanged.connect(self._on_device)
+        self._offer_devices(["cpu"])
+        top = form_layout()
+        top.addRow("model", self.model)
+        top.addRow("device", self.device)
+
+        self.segment_panel = SegmentPanel(self.session)
+        self.panels = QTabWidget()
+        self.panels.setTabBarAutoHide(True)
+        self.panels.setDocumentMode(True)
+        self.panels.addTab(self.segment_panel, "Segment")
+
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.cancel = QPushButton("Cancel")
+        self.cancel.setToolTip("Stop; the viewer is as it was before.")
+        self.cancel.clicked.connect(lambda: self.session.cancel())
+        below = QHBoxLayout()
+        below.addWidget(self.bar, 1)
+        below.addWidget(self.cancel)
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.message.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
+        layout.setContentsMargins(8, 8, 8, 8)
+        layout.addLayout(top)
+        layout.addWidget(self.panels)
+        layout.addLayout(below)
+        layout.addWidget(self.message)
+        layout.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inside)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(scroll)
+        self.setMinimumWidth(300)
+
+        self._timer = QTimer(self)
+        self._timer.setInterval(REDRAW)
+        self._timer.timeout.connect(self.session.redraw)
+        self.session.changed.connect(self._refresh)
+        self.session.state_changed.connect(self._on_state)
+        self.session.progressed.connect(self._on_progress)
+        self.session.told.connect(self._on_message)
+        self._refresh()
+        self._on_state("idle")
+        if obstacle := self.session.obstacle():
+            self._on_message(Message(obstacle))
+        self._warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
+
+    def event(self, event: QEvent) -> bool:
+        """Stop what runs when the dock is closed: napari then takes the parent away, and no other event comes."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.shut()
+        return bool(super().event(event))
+
+    def shut(self) -> None:
+        """Stop what runs and let go of the viewer; may be called more than once."""
+        if not self._closed:
+            self._closed = True
+            self._timer.stop()
+            self._warm_up.cancel()
+            self.session.close()
+
+    def _refresh(self) -> None:
+        session = self.session
+        with signals_blocked(self.model):
+            self.model.clear()
+            for i, entry in enumerate(session.library.current()):
+                card = entry.card
+                self.model.addItem(f"{card.name}" if entry.shipped else f"{card.name} (version {card.version})", entry)
+                tip = f"{card.description or card.name} ({card.spec.dims}D, {card.task}, version {card.version})"
+                self.model.setItemData(i, tip, Qt.ItemDataRole.ToolTipRole)
+                if session.entry is not None and entry.path == session.entry.path:
+                    self.model.setCurrentIndex(i)
+                    self.model.setToolTip(tip)
+            if not self.model.count():
+                self.model.addItem("no model")
+        if self.message.property("obstacle") and not session.obstacle():
+            self._on_message(Message("Ready: press Segment."))
+
+    def _offer_devices(self, devices: list[str]) -> None:
+        with signals_blocked(self.device):
+            self.device.clear()
+            for name in ["auto", *devices]:
+                self.device.addItem(DEVICES.get(name, name), name)
+            self.device.setCurrentIndex(max(0, self.device.findData(self.session.settings.device)))
+
+    def _on_model(self, index: int) -> None:
+        self.session.choose_model(self.model.itemData(index))
+
+    def _on_device(self, index: int) -> None:
+        self.session.choose(device=self.device.itemData(index))
+
+    def _on_state(self, state: str) -> None:
+        self.cancel.setEnabled(state == "running")
+        self.model.setEnabled(state == "idle")
+        self.device.setEnabled(state == "idle")
+        if state == "running":
+            self.bar.setRange(0, 0)
+            self.bar.setFormat("")
+            self._timer.start()
+        else:
+            self._timer.stop()
+            self.bar.setRange(0, 1)
+            self.bar.setValue(0)
+            self.bar.setFormat("stopping ..." if state == "stopping" else "")
+
+    def _on_progress(self, progress: Progress) -> None:
+        if not progress.done:
+            return
+        self.bar.setRange(0, progress.tiles)
+        self.bar.setValue(progress.done)
+        self.bar.setFormat(f"%p %, {in_time(progress.seconds_left)} left" if progress.done < progress.tiles else "%p %")
+
+    def _on_message(self, message: Message) -> None:
+        self.message.setProperty("obstacle", message.text == self.session.obstacle())
+        self.message.setText(message.text)
+        self.message.setStyleSheet("color: #ff8a80;" if message.is_error else "")
+
+
+def in_time(seconds: float | None) -> str:
+    """Say a duration: "12 s", "3 min", "2.5 h"."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def segment_active(viewer: napari.viewer.Viewer) -> None:
+    """Segment the active image of a viewer, from the menu or the command palette; opens the dock when needed."""
+    docks = [w for w in viewer.window.dock_widgets.values() if isinstance(w, UNetDock)]
+    dock = docks[0] if docks else viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")[1]
+    dock.session.segment()
+
+
+def _torch_devices() -> Generator[list[str], None, None]:
+    """Import torch in the background, so that the first press of Segment need not wait, and see what it can use."""
+    from ..engine.execution import available_devices
+
+    yield available_devices()

@@ -1,0 +1,192 @@
+"""The Segment panel: what to segment, how, and the command that does the same."""
+
+from __future__ import annotations
+
+from napari.layers import Image as ImageLayer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QFontDatabase, QGuiApplication
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+from superqt.utils import signals_blocked
+
+from ..engine.errors import NapariUnetError
+from ..engine.settings import SegmentSettings
+from .forms import Form, descriptions
+from .session import Session
+
+THRESHOLDS = {
+    "foreground_threshold": "foreground",
+    "seed_threshold": "separation",
+    "minimal_size": "smallest size",
+}
+MORE = {"tile": "tile size"}
+
+
+def narrow(combo: QComboBox) -> QComboBox:
+    """Let a combo box be narrower than its longest entry."""
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setMinimumContentsLength(8)
+    combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    return combo
+
+
+def form_layout() -> QFormLayout:
+    """Return the layout that all our forms share."""
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return layout
+
+
+def section(title: str, content: QWidget) -> QCollapsible:
+    """Return a part of a panel that opens and closes by a click on its title."""
+    result = QCollapsible(title)
+    result.layout().setContentsMargins(0, 0, 0, 0)
+    result.content().layout().setContentsMargins(12, 0, 0, 4)
+    result.addWidget(content)
+    result.collapse(animate=False)
+    return result
+
+
+class SegmentPanel(QWidget):
+    """Image, axes, channel, thresholds, Segment."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        tips = descriptions(SegmentSettings)
+
+        self.image = narrow(QComboBox())
+        self.image.setToolTip("The image layer to segment; follows the layer that is active in the layer list.")
+        self.image.currentIndexChanged.connect(self._on_image)
+        self.axes = QLineEdit()
+        self.axes.setMaximumWidth(70)
+        self.axes.setToolTip(
+            "What each axis of the image is: t (time), c (channel), z, y, x. Guessed; change it if it is wrong."
+        )
+        self.axes.editingFinished.connect(self._on_axes)
+        self.words = QLabel()
+        self.words.setWordWrap(True)
+        self.channel = narrow(QComboBox())
+        self.channel.setToolTip(tips["channel"])
+        self.channel.currentIndexChanged.connect(self._on_channel)
+        self.probabilities = QCheckBox("show probabilities too")
+        self.probabilities.setToolTip("Also add the network's own maps, as image layers.")
+        self.probabilities.toggled.connect(lambda on: session.choose(probabilities=on))
+
+        self.form = form_layout()
+        self.form.addRow("image", self.image)
+        axes = QHBoxLayout()
+        axes.addWidget(self.axes)
+        axes.addWidget(self.words, 1)
+        self.form.addRow("axes", axes)
+        self.form.addRow("channel", self.channel)
+        self.form.addRow("", self.probabilities)
+
+        self.thresholds = Form(session.thresholds, THRESHOLDS, session.rethreshold, self._on_wrong)
+        self.objects = section("Objects: thresholds", self.thresholds.container.native)
+        self.more = Form(session.settings, MORE, self._on_more, self._on_wrong)
+        self.advanced = section("More", self.more.container.native)
+
+        self.button = QPushButton("Segment")
+        self.button.setObjectName("segment")
+        self.button.setMinimumHeight(32)
+        self.button.clicked.connect(session.segment)
+
+        self.command = QLineEdit(readOnly=True)
+        self.command.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.copy = QPushButton("Copy")
+        self.copy.setToolTip("Copy the command line")
+        self.copy.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.command.text()))
+        same = QHBoxLayout()
+        same.addWidget(self.command, 1)
+        same.addWidget(self.copy)
+        self.same = QLabel("The same from a terminal:")
+
+        layout = QVBoxLayout(self)
+        layout.addLayout(self.form)
+        layout.addWidget(self.objects)
+        layout.addWidget(self.advanced)
+        layout.addWidget(self.button)
+        layout.addSpacing(4)
+        layout.addWidget(self.same)
+        layout.addLayout(same)
+        layout.addStretch(1)
+
+        session.changed.connect(self.refresh)
+        session.state_changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what the session says."""
+        session = self.session
+        layers = session.image_layers()
+        with signals_blocked(self.image):
+            self.image.clear()
+            for layer in layers:
+                self.image.addItem(layer.name, layer)
+            if not layers:
+                self.image.addItem("no image is open")
+            self.image.setCurrentIndex(layers.index(session.image_layer) if session.image_layer in layers else 0)
+        self.image.setEnabled(bool(layers))
+        if not self.axes.hasFocus():
+            self.axes.setText(session.axes)
+        self.axes.setEnabled(bool(layers))
+        self.words.setText(session.in_words() if layers else "")
+        self._refresh_channels()
+        objects = session.entry is None or session.entry.card.task == "objects"
+        self.objects.setVisible(objects)
+        self.thresholds.value = session.thresholds
+        self.more.value = session.settings
+        obstacle = session.obstacle()
+        self.button.setEnabled(not obstacle and session.state == "idle")
+        self.button.setToolTip(obstacle or "Segment the image with the chosen model.")
+        command = session.command()
+        self.command.setText(command)
+        self.command.setCursorPosition(0)
+        self.command.setToolTip(command)
+        for widget in (self.same, self.command, self.copy):
+            widget.setVisible(bool(command))
+
+    def _refresh_channels(self) -> None:
+        try:
+            image = self.session.image()
+            count = 0 if image.rgb else image.channels
+        except NapariUnetError:
+            count = 0
+        wanted = self.session.entry.card.spec.in_channels if self.session.entry else 1
+        with signals_blocked(self.channel):
+            self.channel.clear()
+            for channel in range(count):
+                self.channel.addItem(str(channel), channel)
+            self.channel.setCurrentIndex(self.session.settings.channel or 0)
+        self.form.setRowVisible(self.channel, count > 1 and wanted == 1)
+
+    def _on_image(self, index: int) -> None:
+        layer = self.image.itemData(index, Qt.ItemDataRole.UserRole)
+        if isinstance(layer, ImageLayer):
+            self.session.choose_image(layer)
+
+    def _on_axes(self) -> None:
+        if self.axes.text().strip().lower() != self.session.axes:
+            self.session.axes = self.axes.text()
+
+    def _on_channel(self, index: int) -> None:
+        self.session.choose(channel=index)
+
+    def _on_more(self, settings: SegmentSettings) -> None:
+        self.session.choose(tile=settings.tile)
+
+    def _on_wrong(self, error: NapariUnetError) -> None:
+        self.session.tell(str(error), is_error=True)

@@ -1,0 +1,616 @@
+"""Session: what is chosen, what runs, and the verbs. One for each viewer; no Qt (the starter of jobs is handed in)."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Labels, Layer
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from ..engine.card import OBJECT_MAPS
+from ..engine.errors import NapariUnetError
+from ..engine.image import Image, describe
+from ..engine.library import Entry, Library
+from ..engine.settings import ObjectSettings, SegmentSettings
+from . import layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from ..engine.inference import ItemDone, Segmented, Started, TileDone
+    from .jobs import Handle, Starter
+
+NO_IMAGE = "No image is open: drop a file into the window, or take one from File > Open Sample > napari-unet."
+NO_MODEL = "There is no model yet: put a model file into {folder}."
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the running job is."""
+
+    done: int
+    tiles: int
+    seconds_left: float | None = None
+    """None: not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One sentence for the user."""
+
+    text: str
+    is_error: bool = False
+
+
+@dataclass(eq=False)
+class Result:
+    """A result layer and what it takes to change it later."""
+
+    source: ImageLayer
+    image: Image
+    entry: Entry
+    layer: Labels
+    edited: bool = False
+    segmented: Segmented | None = None
+    probabilities: list[ImageLayer] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Run:
+    """A segmentation under way."""
+
+    source: ImageLayer
+    image: Image
+    entry: Entry
+    settings: SegmentSettings
+    began: float
+    result: Result | None = None
+    before: NDArray[Any] | None = None
+    """What a reused result layer held."""
+    array: NDArray[Any] | None = None
+    """The labels on screen, of shape `Image.label_shape`."""
+    first: float | None = None
+    objects: int = 0
+    finished: bool = False
+    why: str = ""
+    """Why it was cancelled, if not by the user."""
+
+
+class Session:
+    """What is chosen and what runs in one viewer.
+
+    Parameters
+    ----------
+    viewer
+        A viewer or its model.
+    start
+        `jobs.start`, or what behaves like it.
+    library
+        The models to choose from.
+    clock
+        Seconds, for the remaining time.
+    """
+
+    changed = Signal()
+    """Image, axes, model or settings were changed."""
+    state_changed = Signal(str)
+    """"idle", "running" or "stopping"."""
+    progressed = Signal(object)
+    """A `Progress`."""
+    told = Signal(object)
+    """A `Message`."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        start: Starter,
+        library: Library | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.viewer = viewer
+        self.library = library or Library()
+        self._start, self._clock = start, clock
+        self.settings = SegmentSettings()
+        self.image_layer: ImageLayer | None = None
+        self.entry: Entry | None = None
+        self._axes: str | None = None
+        self.state = "idle"
+        self.results: list[Result] = []
+        self._job: Handle | None = None
+        self._run: _Run | None = None
+        self._wanted: ObjectSettings | None = None
+        self._writing = False
+        self.dirty = False
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        self.refresh_models()
+        self._follow(viewer.layers.selection.active)
+
+    # ---- what is chosen
+
+    def image_layers(self) -> list[ImageLayer]:
+        """Return the image layers there are to choose from; not the maps that we made ourselves."""
+        return [x for x in self.viewer.layers if isinstance(x, ImageLayer) and "napari_unet" not in x.metadata]
+
+    def choose_image(self, layer: ImageLayer | None) -> None:
+        """Choose what is segmented; axes and channel are guessed anew."""
+        if layer is not self.image_layer:
+            self.image_layer, self._axes = layer, None
+            self.settings = replace(self.settings, channel=None)
+            self._guess_channel()
+        self.changed.emit()
+
+    def refresh_models(self) -> None:
+        """Read the library again and keep the choice if it is still there."""
+        name = self.entry.card.name if self.entry else ""
+        entries = self.library.current()
+        self.entry = next((e for e in entries if e.card.name == name), entries[0] if entries else None)
+        self.changed.emit()
+
+    def choose_model(self, entry: Entry | None) -> None:
+        """Choose the model; its own thresholds come with it."""
+        self.entry = entry
+        self.settings = replace(self.settings, objects=None)
+        self._guess_channel()
+        self.changed.emit()
+
+    def choose(self, **settings: Any) -> None:
+        """Change fields of the settings; raises InvalidSettings and changes nothing if one is out of its range."""
+        self.settings = replace(self.settings, **settings)
+        self.changed.emit()
+
+    @property
+    def axes(self) -> str:
+        """The axes of the chosen image, guessed or given; empty if they are not understood."""
+        if self._axes is not None or self.image_layer is None:
+            return self._axes or ""
+        try:
+            return layers.axes_of(self.image_layer, self.dims)
+        except NapariUnetError:
+            return ""
+
+    @axes.setter
+    def axes(self, axes: str) -> None:
+        self._axes = axes.strip().lower() or None
+        self._guess_channel()
+        self.changed.emit()
+
+    @property
+    def dims(self) -> int:
+        """Spatial dimensions of the chosen model."""
+        return self.entry.card.spec.dims if self.entry else 2
+
+    @property
+    def thresholds(self) -> ObjectSettings:
+        """The thresholds in use: the chosen ones, else those of the model's card."""
+        return self.settings.objects or (self.entry.card.objects if self.entry else ObjectSettings())
+
+    def image(self) -> Image:
+        """Return the chosen image; raises InvalidImage if it cannot be used."""
+        if self.image_layer is None:
+            raise NapariUnetError(NO_IMAGE)
+        return layers.image_from(self.image_layer, self._axes, self.dims)
+
+    def in_words(self) -> str:
+        """Say what the model makes of the image, or what is wrong with it."""
+        try:
+            return describe(self.image(), self.dims)
+        except NapariUnetError as error:
+            return str(error)
+
+    def obstacle(self) -> str:
+        """Say why nothing can be segmented now; empty: it can."""
+        if self.image_layer is None:
+            return NO_IMAGE
+        if self.entry is None:
+            return NO_MODEL.format(folder=self.library.folder)
+        return ""
+
+    def command(self) -> str:
+        """Return the command line that gives the same labels."""
+        if self.image_layer is None or self.entry is None:
+            return ""
+        path = layers.file_of(self.image_layer)
+        parts = ["napari-unet", "segment", path, "-o", f"{Path(path).stem}_labels.tif"]
+        card, settings = self.entry.card, self.settings
+        parts += ["--model", card.name if self.entry.shipped else f"{card.name}@{card.version}"]
+        if self.axes:
+            parts += ["--axes", self.axes.upper()]
+        if settings.channel is not None:
+            parts += ["--channel", str(settings.channel)]
+        if settings.device != "auto":
+            parts += ["--device", settings.device]
+        if settings.tile is not None:
+            parts += ["--tile", str(settings.tile)]
+        if settings.probabilities:
+            parts += ["--probabilities"]
+        if settings.objects is not None and card.task == "objects":
+            for name, value in asdict(settings.objects).items():
+                if value != getattr(card.objects, name):
+                    parts += [f"--{name.replace('_', '-')}", f"{value:g}"]
+        return shlex.join(parts)
+
+    def _guess_channel(self) -> None:
+        """Take the first of several channels if the model wants one; none where there is no choice."""
+        try:
+            image = self.image()
+        except NapariUnetError:
+            return
+        wanted = self.entry.card.spec.in_channels if self.entry else 1
+        channel = self.settings.channel
+        if wanted != 1 or image.rgb or image.channels == 1:
+            channel = None
+        elif channel is None or channel >= image.channels:
+            channel = 0
+        self.settings = replace(self.settings, channel=channel)
+
+    # ---- the verbs
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way (only one at a time)."""
+        return self._job is not None
+
+    def segment(self) -> None:
+        """Segment the chosen image; what comes of it is heard through the signals and seen in the viewer."""
+        if self.running:
+            self.tell("One job is running: wait for it or press Cancel.", is_error=True)
+            return
+        if problem := self.obstacle():
+            self.tell(problem, is_error=True)
+            return
+        assert self.image_layer is not None
+        assert self.entry is not None
+        try:
+            image = self.image()
+        except NapariUnetError as error:
+            self.tell(str(error), is_error=True)
+            return
+        run = _Run(self.image_layer, image, self.entry, self.settings, self._clock())
+        self._run = run
+        self._set_state("running")
+        self.progressed.emit(Progress(0, 0))
+        self.tell(f"Reading {image.name!r} ...")
+        view = layers.in_view(self.viewer, self.image_layer, image)
+        self._begin(
+            partial(_segmentation, image, self.entry.path, self.settings, view),
+            on_event=partial(self._on_event, run),
+            on_done=partial(self._on_done, run),
+            on_error=partial(self._on_error, run),
+            on_cancelled=partial(self._on_cancelled, run),
+        )
+
+    def cancel(self, why: str = "Cancelled; nothing was changed.") -> None:
+        """Stop what runs. The viewer is as before at once; the worker ends after the tile it is computing."""
+        if self._job is None or self.state != "running":
+            return
+        self._wanted = None
+        if self._run is not None:
+            self._run.why = why
+            self._restore(self._run)
+        self._set_state("stopping")
+        self.tell(why)
+        self._job.cancel()
+
+    def rethreshold(self, thresholds: ObjectSettings) -> None:
+        """Use other thresholds from now on, and for the result on screen at once (without the network)."""
+        self.settings = replace(self.settings, objects=thresholds)
+        self.changed.emit()
+        self._wanted = thresholds
+        self._rethreshold_next()
+
+    def close(self) -> None:
+        """Stop what runs and let go of the viewer."""
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+        for emitter, callback in (
+            (self.viewer.layers.events.inserted, self._on_inserted),
+            (self.viewer.layers.events.removed, self._on_removed),
+            (self.viewer.layers.selection.events.active, self._on_active),
+        ):
+            emitter.disconnect(callback)
+        self._run = None
+        self.results.clear()
+
+    def redraw(self) -> None:
+        """Show the tiles that arrived since the last call; cheap, to be called a few times a second."""
+        if self.dirty and self._run is not None and self._run.result is not None:
+            self._run.result.layer.refresh(extent=False, thumbnail=False, highlight=False)
+        self.dirty = False
+
+    # ---- what the worker says
+
+    def _begin(self, function: Callable[[], Generator[Any, None, None]], **callbacks: Callable[..., Any]) -> None:
+        """Start a job; it may come to its end before `start` returns."""
+        ended = False
+
+        def ending(callback: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any) -> None:
+                nonlocal ended
+                ended, self._job = True, None
+                callback(*args)
+
+            return call
+
+        names = ("on_done", "on_error", "on_cancelled")
+        job = self._start(function, on_event=callbacks["on_event"], **{n: ending(callbacks[n]) for n in names})
+        if not ended:
+            self._job = job
+
+    def _on_event(self, run: _Run, event: Started | TileDone | ItemDone | Segmented) -> None:
+        if self._run is not run or run.why:
+            return
+        handlers: dict[str, Callable[[_Run, Any], None]] = {  # by name: importing the classes would import torch
+            "Started": self._on_started,
+            "TileDone": self._on_tile,
+            "ItemDone": self._on_item,
+            "Segmented": self._on_segmented,
+        }
+        handlers[type(event).__name__](run, event)
+
+    def _on_started(self, run: _Run, event: Started) -> None:
+        result = self._reusable(run)
+        with self._own_change():
+            if result is None:
+                layer = layers.new_labels(
+                    run.source, run.image, run.entry.card, f"{run.source.name} labels ({run.entry.card.name})"
+                )
+                self.viewer.add_layer(layer)
+                result = Result(run.source, run.image, run.entry, layer)
+                self._watch(result)
+            else:
+                run.before = result.layer.data
+                result.layer.data = np.zeros(
+                    run.before.shape, dtype=np.uint16 if run.entry.card.task == "objects" else np.uint8
+                )
+            result.layer.editable = False
+        run.result, run.first = result, self._clock()
+        run.array = np.asarray(result.layer.data).reshape(event.label_shape)  # a view: only axes of length 1 differ
+        many = "tile" if event.tiles == 1 else f"{event.tiles} tiles"
+        self.tell(f"Segmenting {run.image.name!r} with {run.entry.card.name} on {event.device}, {many} ...")
+
+    def _on_tile(self, run: _Run, event: TileDone) -> None:
+        assert run.array is not None
+        assert run.first is not None
+        run.array[event.region] = event.labels
+        self.dirty = True
+        passed = self._clock() - run.first
+        self.progressed.emit(Progress(event.done, event.tiles, passed / event.done * (event.tiles - event.done)))
+
+    def _on_item(self, run: _Run, event: ItemDone) -> None:
+        assert run.array is not None
+        assert run.result is not None
+        highest = int(event.labels.max(initial=0))
+        if highest > np.iinfo(run.array.dtype).max:
+            run.array = run.array.astype(layers.smallest_dtype(highest))
+            with self._own_change():
+                run.result.layer.data = layers.label_array(run.source, run.image, run.array)
+        run.array[event.region] = event.labels
+        run.objects += highest
+        self.dirty = True
+
+    def _on_segmented(self, run: _Run, event: Segmented) -> None:
+        result, card = run.result, run.entry.card
+        assert result is not None
+        with self._own_change():
+            result.layer.editable = True
+            self._show(result, event.labels, event.record)
+            for old in result.probabilities:
+                if old in self.viewer.layers:
+                    self.viewer.layers.remove(old)
+            result.probabilities = []
+            if event.probabilities is not None:
+                names: Sequence[str] = OBJECT_MAPS if card.task == "objects" else card.classes
+                result.probabilities = layers.probability_layers(
+                    run.source, run.image, event.probabilities, names, run.source.name
+                )
+                for layer in result.probabilities:
+                    layer.metadata = layers.with_record(layer.metadata, event.record)
+                    self.viewer.layers.insert(self.viewer.layers.index(result.layer), layer)
+            self.viewer.layers.selection.active = result.layer
+        result.segmented = replace(event, probabilities=None)
+        result.entry, result.edited = run.entry, False
+        self.results = [r for r in self.results if r is not result] + [result]
+        run.finished = True
+
+    def _on_done(self, run: _Run) -> None:
+        if self._run is not run:
+            return
+        seconds = self._clock() - run.began
+        if run.entry.card.task == "objects":
+            count = f"{run.objects} object{'s' * (run.objects != 1)}"
+            text = f"Found {count} in {seconds:.1f} s."
+            if not run.objects:
+                text = "No objects were found: lower the thresholds, check the channel, or choose another model."
+        else:
+            text = f"Segmented in {seconds:.1f} s."
+        self._end(text)
+        if run.settings.objects != self.settings.objects and self.settings.objects is not None:
+            self._wanted = self.settings.objects
+            self._rethreshold_next()
+
+    def _on_error(self, run: _Run, error: Exception) -> None:
+        if self._run is run:
+            self._restore(run)
+            self._end(in_one_sentence(error), is_error=True)
+
+    def _on_cancelled(self, run: _Run) -> None:
+        if self._run is run:
+            self._restore(run)
+            self._end(run.why or "Cancelled; nothing was changed.")
+
+    def _end(self, text: str, *, is_error: bool = False) -> None:
+        self._run, self._job = None, None
+        self.dirty = False
+        self._set_state("idle")
+        self.tell(text, is_error=is_error)
+
+    def _restore(self, run: _Run) -> None:
+        """Make the viewer what it was before an unfinished run."""
+        result, run.result = run.result, None
+        if result is None or run.finished or result.layer not in self.viewer.layers:
+            return
+        with self._own_change():
+            if run.before is None:
+                self.viewer.layers.remove(result.layer)
+            else:
+                result.layer.data = run.before
+                result.layer.editable = True
+
+    # ---- results on screen
+
+    def _reusable(self, run: _Run) -> Result | None:
+        """Return the result that this run replaces: same image, axes and model, and not edited by the user."""
+        for result in reversed(self.results):
+            same = result.source is run.source and result.entry.card.name == run.entry.card.name
+            usable = not result.edited and result.layer in self.viewer.layers
+            if same and usable and result.image.axes == run.image.axes:
+                return result
+        return None
+
+    def _show(self, result: Result, labels: NDArray[np.integer], record: dict[str, Any]) -> None:
+        data = layers.label_array(result.source, result.image, layers.compact(labels))
+        result.layer.data = data
+        result.layer.metadata = layers.with_record(result.layer.metadata, record)
+
+    def _watch(self, result: Result) -> None:
+        """Notice when the user changes a result: with a brush (event `paint`) or by giving other data."""
+
+        def edited(event: Any) -> None:
+            if not self._writing:
+                result.edited = True
+
+        result.layer.events.paint.connect(edited)
+        result.layer.events.data.connect(edited)
+
+    def _rethreshold_next(self) -> None:
+        """Relabel the result on screen with the newest thresholds wanted; older requests are dropped."""
+        if self.running or self._wanted is None:
+            return
+        thresholds, self._wanted = self._wanted, None
+        result = next(
+            (
+                r
+                for r in reversed(self.results)
+                if r.source is self.image_layer and self.entry and r.entry.card.name == self.entry.card.name
+            ),
+            None,
+        )
+        if result is None or result.segmented is None or result.layer not in self.viewer.layers:
+            return
+        if result.edited:
+            self.tell("You edited these labels, so they stay as they are: press Segment for new ones.")
+            return
+        self._set_state("running")
+        self._begin(
+            partial(_relabelling, result.segmented, thresholds),
+            on_event=partial(self._on_relabelled, result, thresholds),
+            on_done=self._on_rethresholded,
+            on_error=self._on_rethreshold_error,
+            on_cancelled=partial(self._end, "Cancelled; the labels are as before."),
+        )
+
+    def _on_relabelled(self, result: Result, thresholds: ObjectSettings, labels: NDArray[np.int32]) -> None:
+        if result.layer not in self.viewer.layers or result.edited or result.segmented is None:
+            return
+        record = result.segmented.record
+        record = {**record, "settings": {**record["settings"], "objects": asdict(thresholds)}}
+        with self._own_change():
+            self._show(result, labels, record)
+        dims = record["dims"]
+        count = int(labels.reshape(-1, *labels.shape[-dims:]).max(axis=tuple(range(1, dims + 1))).sum())
+        self.tell(f"{count} object{'s' * (count != 1)} with these thresholds.")
+
+    def _on_rethresholded(self) -> None:
+        self._job = None
+        self._set_state("idle")
+        self._rethreshold_next()
+
+    def _on_rethreshold_error(self, error: Exception) -> None:
+        self._end(in_one_sentence(error), is_error=True)
+
+    # ---- what the viewer says
+
+    def _on_inserted(self, event: Any) -> None:
+        if not self._writing and self.image_layer is None:
+            self._follow(event.value)
+        self.changed.emit()
+
+    def _on_active(self, event: Any) -> None:
+        if not self._writing:
+            self._follow(event.value)
+
+    def _follow(self, layer: Layer | None) -> None:
+        if isinstance(layer, ImageLayer) and "napari_unet" not in layer.metadata:
+            self.choose_image(layer)
+        elif self.image_layer is None and (there := self.image_layers()):
+            self.choose_image(there[-1])
+
+    def _on_removed(self, event: Any) -> None:
+        if self._writing:
+            return
+        layer, run = event.value, self._run
+        self.results = [r for r in self.results if r.layer is not layer and r.source is not layer]
+        if run is not None and not run.why:
+            if layer is run.source:
+                self.cancel(f"The image {layer.name!r} was removed, so its segmentation was stopped.")
+            elif run.result is not None and layer is run.result.layer:
+                self.cancel(f"The layer {layer.name!r} was removed, so its segmentation was stopped.")
+        if layer is self.image_layer:
+            there = self.image_layers()
+            self.choose_image(there[-1] if there else None)
+        else:
+            self.changed.emit()
+
+    @contextmanager
+    def _own_change(self) -> Iterator[None]:
+        """What happens in here to layers and selection is our doing, not the user's."""
+        before, self._writing = self._writing, True
+        try:
+            yield
+        finally:
+            self._writing = before
+
+    def _set_state(self, state: str) -> None:
+        self.state = state
+        self.state_changed.emit(state)
+
+    def tell(self, text: str, *, is_error: bool = False) -> None:
+        """Say one sentence to the user."""
+        self.told.emit(Message(text, is_error))
+
+
+def in_one_sentence(error: Exception) -> str:
+    """Return what to tell the user; errors that are not ours are bugs and say so."""
+    if isinstance(error, NapariUnetError):
+        return str(error)
+    first = (str(error).splitlines() or [""])[0]
+    return f"Something unforeseen went wrong ({type(error).__name__}: {first}): please report it."
+
+
+def _segmentation(
+    image: Image, path: Path, settings: SegmentSettings, view: tuple[slice, ...] | None
+) -> Generator[Started | TileDone | ItemDone | Segmented, None, None]:
+    """Run in the worker: torch is imported here, not in the window's thread."""
+    from ..engine.inference import segment
+    from ..engine.model import load_model_file
+
+    yield from segment(image, load_model_file(path), settings, in_view=view)
+
+
+def _relabelling(segmented: Segmented, thresholds: ObjectSettings) -> Generator[NDArray[np.int32], None, None]:
+    from ..engine.inference import relabel
+
+    yield relabel(segmented, thresholds)
