@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from . import objects
 from .card import ModelCard
 from .errors import InvalidAnnotation
-from .image import mirrored
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,9 +109,3 @@ class TrainingSet:
         if len(present) == 1:
             missing = card.classes[0] if present != {1} else card.classes[1]
             raise InvalidAnnotation(f"Only one class is painted: paint a stroke of {missing!r} too.")
-
-
-def read_patch(stack: NDArray[np.float16], center: tuple[int, ...], half: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the ``2 half + 1`` pixels around `center` of a ``(c, *spatial)`` stack, mirrored beyond its border."""
-    index = [mirrored(m - h, m + h + 1, n) for m, h, n in zip(center, half, stack.shape[1:], strict=True)]
-    return stack[(slice(None), *np.ix_(*index))].astype(np.float32)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .annotation import read_patch
+from .image import cut
 from .settings import AugmentSettings
 
 CONTROL = 4
@@ -59,7 +59,9 @@ def patch(
         grid += F.interpolate(coarse, size, mode=mode, align_corners=True)[0].movedim(0, -1)
     reach = [float(grid[..., d].abs().max()) for d in range(dims)]
     half = tuple(int(np.ceil(r)) + 1 for r in reach)
-    source = torch.from_numpy(read_patch(stack, center, half))[None]
+    low = tuple(c - h for c, h in zip(center, half, strict=True))
+    high = tuple(c + h + 1 for c, h in zip(center, half, strict=True))
+    source = torch.from_numpy(cut(stack, low, high))[None]
     normalised = (grid / torch.tensor(half, dtype=torch.float32)).flip(-1)[None]
     pixels = F.grid_sample(source[:, :channels], normalised, mode="bilinear", align_corners=True)[0]
     rest = F.grid_sample(source[:, channels:], normalised, mode="nearest", align_corners=True)[0]

@@ -101,7 +101,8 @@ class Executor:
         self.spec = network.spec
         self._layout: Any = CHANNELS_LAST[self.spec.dims]
         with device_errors(device):
-            self._network = folded(network).to(device=device, memory_format=self._layout)
+            self._network: nn.Module = folded(network).to(device)
+            self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -111,7 +112,8 @@ class Executor:
             x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, memory_format=self._layout)
             with torch.autocast(kind, dtype=self._half(kind), enabled=kind != "cpu"):
                 logits = self._network(x)
-            return logits.float().cpu().numpy()
+            result: NDArray[np.float32] = logits.float().cpu().numpy()
+            return result
 
     @staticmethod
     def _half(kind: str) -> torch.dtype:

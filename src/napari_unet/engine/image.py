@@ -215,6 +215,13 @@ def mirrored(start: int, stop: int, size: int) -> NDArray[np.intp]:
     return np.where(index < size, index, period - index)
 
 
+def cut(array: NDArray[Any], start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the region of a ``(c, *spatial)`` array in memory from start to stop, mirrored beyond its border."""
+    where = [mirrored(a, b, n) for a, b, n in zip(start, stop, array.shape[1:], strict=True)]
+    index: tuple[Any, ...] = (slice(None), *np.ix_(*where))
+    return np.asarray(array[index], dtype=np.float32)
+
+
 def guess_axes(shape: tuple[int, ...], rgb: bool = False, dims: int = 2) -> str:
     """Guess what each axis of an array is; the user sees the guess in words and can change it.
 
@@ -225,14 +232,13 @@ def guess_axes(shape: tuple[int, ...], rgb: bool = False, dims: int = 2) -> str:
         raise InvalidImage(f"An array of shape {shape} is no image: it needs at least two axes.")
     if rgb:
         return guess_axes(shape[:-1], dims=dims) + "c"
-    rest, channel = list(range(len(shape))), None
+    rest: list[int] = list(range(len(shape)))
+    channel: int | None = None
     if len(shape) >= 3:
         others = sorted(shape)[-2]
-        for candidate in (0, 1, len(shape) - 1):
-            if len(shape) > 3 or candidate != 1:
-                if 2 <= shape[candidate] <= 4 and others > 8 * shape[candidate]:
-                    channel = candidate
-                    break
+        candidates = (0, len(shape) - 1) if len(shape) == 3 else (0, 1, len(shape) - 1)
+        small = (i for i in candidates if 2 <= shape[i] <= 4 and others > 8 * shape[i])
+        channel = next(small, None)
     if len(shape) == 5 and channel is None:
         channel = 1
     if channel is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -198,9 +199,7 @@ def segment(
             tiles = plan.nearest_first(tuple(seen[a] for a in item.spatial))
         while tiles:
             try:
-                for current, logits in run_tiles(
-                    executor, lambda a, b, item=item: scale(item.read_mirrored(a, b)), tiles
-                ):
+                for current, logits in run_tiles(executor, partial(_read, item, scale), tiles):
                     tiles = tiles[1:]
                     inner = current.inner
                     region = item.region(inner)
@@ -246,9 +245,13 @@ def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
         )
     dims, shape = result.record["dims"], result.labels.shape
     labels = np.zeros(shape, dtype=np.int32)
-    for position in itertools.product(*(range(n) for n in shape[:-dims])):
-        labels[position] = labels_from_maps(result.maps[(slice(None), *position)], thresholds)
+    for position in np.ndindex(shape[:-dims]):
+        labels[position] = labels_from_maps(result.maps[:, *position], thresholds)
     return labels
+
+
+def _read(item: Item, scale: Normalisation, start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[np.float32]:
+    return scale(item.read_mirrored(start, stop))
 
 
 def _probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:
@@ -262,7 +265,7 @@ def _probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.fl
 def _distance(item: Item, in_view: tuple[slice, ...]) -> float:
     """How far a plane lies from the one in view, along the axes that are stepped through."""
     seen = dict(zip(item.image.label_axes, in_view, strict=True))
-    return sum(abs(p - (seen[a].start + seen[a].stop - 1) / 2) for a, p in item.position.items())
+    return math.fsum(abs(p - (seen[a].start + seen[a].stop - 1) / 2) for a, p in item.position.items())
 
 
 def _record(
@@ -275,17 +278,19 @@ def _record(
     plan: TilePlan,
 ) -> dict[str, Any]:
     """Return how a result was made, as JSON values."""
-    return {
+    record = {
         "software": f"napari-unet {__version__}",
         "model": model.card.identity,
         "task": model.card.task,
-        "classes": list(model.card.classes),
+        "classes": model.card.classes,
         "dims": model.card.spec.dims,
         "image": image.name,
         "axes": image.axes,
-        "shape": list(image.shape),
+        "shape": image.shape,
         "settings": asdict(settings) | {"objects": asdict(thresholds)},
         "normalisation": asdict(scale),
         "device": device,
-        "tile": list(plan.step),
+        "tile": plan.step,
     }
+    values: dict[str, Any] = json.loads(json.dumps(record))  # tuples become lists, as in a file
+    return values

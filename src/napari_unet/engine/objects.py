@@ -91,8 +91,9 @@ def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> ND
     seeded[pieces[seeds > 0]] = True
     unseeded = ~seeded[pieces] & foreground
     seeds[unseeded] = pieces[unseeded] + count
-    labels = watershed(-inner, seeds, mask=foreground)
-    return relabel_sequential(without_small(labels, settings.minimal_size))[0].astype(np.int32, copy=False)
+    labels = watershed(-inner, seeds, mask=foreground)  # type: ignore[no-untyped-call]
+    result, _, _ = relabel_sequential(without_small(labels, settings.minimal_size))  # type: ignore[no-untyped-call]
+    return np.asarray(result, dtype=np.int32)
 
 
 def without_small(labels: NDArray[np.integer], minimal_size: int) -> NDArray[np.integer]:

@@ -64,6 +64,8 @@ def valid_output(spec: UNetSpec, axis: int, size: int) -> int | None:
             return None
         size //= stride[axis]
     size -= shrink[-1]
+    if size <= 0:
+        return None
     for level in reversed(range(len(spec.strides))):
         size = size * spec.strides[level][axis] - shrink[level]
     return size if size > 0 else None
@@ -178,6 +180,6 @@ class TilePlan:
         middle = [(s.start + s.stop) / 2 for s in region]
 
         def distance(tile: Tile) -> float:
-            return sum(((s.start + s.stop) / 2 - m) ** 2 for s, m in zip(tile.inner, middle, strict=True))
+            return math.fsum(((s.start + s.stop) / 2 - m) ** 2 for s, m in zip(tile.inner, middle, strict=True))
 
         return sorted(self, key=distance)

@@ -7,11 +7,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,7 +19,7 @@ from . import augment
 from .annotation import Annotation, Prepared, TrainingSet, prepare
 from .card import ModelCard
 from .execution import Executor, device_errors, pick_device, run_tiles
-from .image import mirrored
+from .image import cut
 from .model import Model
 from .settings import TrainSettings
 from .tiling import TilePlan
@@ -136,12 +136,8 @@ def held_out_score(model: Model, annotations: Sequence[Annotation], device: str)
             continue
         shape = judged.shape
         plan = TilePlan.make(spec, shape, tuple(max(s, 128 if spec.dims == 2 else 32) for s in spec.total_stride))
-
-        def read(start: tuple[int, ...], stop: tuple[int, ...], a: Annotation = annotation) -> NDArray[np.float32]:
-            index = [mirrored(i, j, n) for i, j, n in zip(start, stop, a.labels.shape, strict=True)]
-            return a.pixels[(slice(None), *np.ix_(*index))].astype(np.float32)
-
-        for tile, logits in run_tiles(executor, read, [t for t in plan if judged[t.inner].any()]):
+        tiles = [t for t in plan if judged[t.inner].any()]
+        for tile, logits in run_tiles(executor, partial(cut, annotation.pixels), tiles):
             truth = judged[tile.inner]
             if model.card.task == "objects":
                 guess = (logits[0] > 0).astype(int)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,8 +11,9 @@ from torch.nn import functional as F
 from .card import UNetSpec
 from .tiling import CONVOLUTIONS
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+# Typed as Any: the stubs want sizes of one length, ours have the length of the spec.
+CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+UP: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 POOL = {2: F.max_pool2d, 3: F.max_pool3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -32,7 +35,7 @@ def block(spec: UNetSpec, level: int, in_channels: int) -> nn.Sequential:
 
 
 def crop(x: Tensor, like: Tensor) -> Tensor:
-    """Cut the middle of `x` to the spatial shape of `like` (2015: "the cropping is necessary due to the loss of border pixels")."""
+    """Cut the middle of `x` to the spatial shape of `like`, for skips that lost fewer border pixels."""
     for axis in range(2, x.ndim):
         x = x.narrow(axis, (x.shape[axis] - like.shape[axis]) // 2, like.shape[axis])
     return x

@@ -1,0 +1,158 @@
+"""Tiles without seams: the tiled result is that of one pass over the whole image, and each condition for it is needed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_unet.engine import tiling
+from napari_unet.engine.card import UNetSpec
+from napari_unet.engine.execution import Executor, run_tiles
+from napari_unet.engine.image import Image
+from napari_unet.engine.library import SHIPPED
+from napari_unet.engine.model import load_model_file
+from napari_unet.engine.tiling import TilePlan
+from napari_unet.engine.unet import UNet
+
+from .conftest import with_statistics
+
+TOLERANCE = 1e-5
+"""Largest difference of the logits, relative to the largest logit."""
+TIES = 1e-5
+"""Largest part of the pixels whose label may change (a tie within rounding)."""
+
+
+def textured(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Return an image whose contrast varies from place to place, so that local statistics would show."""
+    rng = np.random.default_rng(seed)
+    image = rng.random(shape, dtype=np.float32)
+    return image * np.linspace(0.1, 1.5, shape[-1], dtype=np.float32)
+
+
+def logits(executor: Executor, image: np.ndarray, plan: TilePlan) -> np.ndarray:
+    axes = "zyx"[-image.ndim :]
+    item = next(Image(image, axes).items(image.ndim))
+    result = np.full((executor.spec.out_channels, *image.shape), np.nan, dtype=np.float32)
+    for tile, values in run_tiles(executor, item.read_mirrored, plan):
+        result[(slice(None), *tile.inner)] = values
+    return result
+
+
+def difference(
+    executor: Executor, image: np.ndarray, tile: tuple[int, ...], plan: TilePlan | None = None
+) -> tuple[float, float]:
+    """Return the largest relative difference of the logits, and the part of the labels that changes."""
+    spec = executor.spec
+    whole = logits(
+        executor,
+        image,
+        TilePlan.make(spec, image.shape, tuple(n + s for n, s in zip(image.shape, spec.total_stride, strict=True))),
+    )
+    tiled = logits(executor, image, plan or TilePlan.make(spec, image.shape, tile))
+    decided = np.concatenate([whole, np.zeros_like(whole[:1])]).argmax(0) != np.concatenate(
+        [tiled, np.zeros_like(tiled[:1])]
+    ).argmax(0)
+    return float(np.abs(tiled - whole).max() / np.abs(whole).max()), float(decided.mean())
+
+
+def random_executor(spec: UNetSpec) -> Executor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return Executor(with_statistics(UNet(spec)), "cpu")
+
+
+@pytest.fixture(scope="module")
+def trained() -> Executor:
+    return Executor(load_model_file(SHIPPED / "nuclei.safetensors").network, "cpu")
+
+
+SIZES = np.random.default_rng(11)
+SHAPES_2D = [(1, 1), (1, 700), (1500, 3), *(tuple(SIZES.integers(1, 1500, 2).tolist()) for _ in range(4))]
+
+
+@pytest.mark.parametrize("shape", SHAPES_2D, ids=str)
+@pytest.mark.parametrize("tile", [(128, 128), (400, 272)], ids=str)
+def test_trained_2d(trained: Executor, shape: tuple[int, int], tile: tuple[int, int]) -> None:
+    largest, changed = difference(trained, textured(shape, 1), tile)
+    assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 7), (9, 33, 41), (21, 50, 18)], ids=str)
+@pytest.mark.parametrize("tile", [(8, 16, 16), (4, 24, 40)], ids=str)
+def test_3d(shape: tuple[int, ...], tile: tuple[int, ...]) -> None:
+    largest, changed = difference(random_executor(UNetSpec(dims=3, channels=(4, 8, 16))), textured(shape, 2), tile)
+    assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+def test_anisotropic_3d() -> None:
+    spec = UNetSpec(
+        dims=3, channels=(4, 8, 8), strides=((1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3))
+    )
+    largest, changed = difference(random_executor(spec), textured((11, 37, 53), 4), (4, 16, 20))
+    assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+def test_the_papers_valid_network() -> None:
+    spec = UNetSpec(channels=(4, 8, 16, 16, 16), padding="valid", norm="none")
+    largest, changed = difference(random_executor(spec), textured((333, 410), 5), (128, 96))
+    assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+# Negative controls: each must fail the very same test.
+
+
+def test_instance_norm_leaves_seams() -> None:
+    network = UNet(UNetSpec(channels=(8, 16, 32)))
+    for module in (*network.encoder, *network.decoder):
+        for i, layer in enumerate(module):
+            if isinstance(layer, nn.BatchNorm2d):
+                module[i] = nn.InstanceNorm2d(layer.num_features, affine=True)
+    largest, changed = difference(Executor(network, "cpu"), textured((300, 300), 6), (64, 64))
+    assert largest > 100 * TOLERANCE
+    assert changed > 100 * TIES
+
+
+@pytest.mark.parametrize("shift", [1, 2, 4, 8])
+def test_a_shifted_origin_leaves_seams(trained: Executor, shift: int) -> None:
+    image = textured((320, 320), 7)
+    plan = TilePlan.make(trained.spec, image.shape, (64, 64))
+    shifted = replace(
+        plan,
+        before=tuple(b - shift for b in plan.before),
+        after=tuple(a + shift for a in plan.after),
+        lead=tuple(k - shift for k in plan.lead),
+    )
+    assert difference(trained, image, (64, 64), shifted)[0] > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize("poolings", [2, 3, 4])
+def test_a_halo_one_stride_too_small_leaves_seams(poolings: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = random_executor(UNetSpec(channels=(8, 16, 16, 16, 16)[: poolings + 1]))
+    image, stride = textured((384, 384), 8), 2**poolings
+    needed = tiling.halo(executor.spec)
+    whole = logits(executor, image, TilePlan.make(executor.spec, image.shape, (512, 512)))
+    monkeypatch.setattr(tiling, "halo", lambda spec: tuple(n - stride for n in needed))
+    short = logits(executor, image, TilePlan.make(executor.spec, image.shape, (64, 64)))
+    assert np.abs(short - whole).max() / np.abs(whole).max() > TOLERANCE
+
+
+def test_statistics_of_the_tile_would_leave_seams(trained: Executor) -> None:
+    """Normalising each tile instead of the image is the peers' commonest mistake."""
+    image = textured((300, 300), 9)
+    item = next(Image(image, "yx").items(2))
+    plan = TilePlan.make(trained.spec, image.shape, (64, 64))
+
+    def per_tile(start: tuple[int, ...], stop: tuple[int, ...]) -> np.ndarray:
+        pixels = item.read_mirrored(start, stop)
+        return (pixels - pixels.mean()) / pixels.std()
+
+    tiled = [(t.inner, v) for t, v in run_tiles(trained, per_tile, plan)]
+    whole = logits(trained, (image - image.mean()) / image.std(), TilePlan.make(trained.spec, image.shape, (512, 512)))
+    worst = max(np.abs(v - whole[(slice(None), *inner)]).max() for inner, v in tiled)
+    assert worst / np.abs(whole).max() > 100 * TOLERANCE

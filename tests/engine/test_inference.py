@@ -1,0 +1,208 @@
+"""segment(): events, normalisation, tasks, memory, cancelling, bad input."""
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from napari_unet.engine import inference
+from napari_unet.engine.errors import DeviceError, InvalidImage, InvalidSettings, OutOfMemory
+from napari_unet.engine.execution import Executor, pick_device
+from napari_unet.engine.image import Image
+from napari_unet.engine.inference import ItemDone, Segmented, Started, TileDone, normalisation, relabel, segment
+from napari_unet.engine.model import Model
+from napari_unet.engine.settings import ObjectSettings, SegmentSettings
+
+from .conftest import make_model
+
+CPU = SegmentSettings(device="cpu", tile=32)
+
+
+def run(image: Image, model: Model, settings: SegmentSettings = CPU) -> Segmented:
+    *_, last = segment(image, model, settings)
+    assert isinstance(last, Segmented)
+    return last
+
+
+def test_events_tell_the_whole_story(tiny: Model, rng: np.random.Generator) -> None:
+    image = Image(rng.random((2, 70, 40)), "tyx")
+    first, *middle, last = segment(image, tiny, CPU)
+    assert isinstance(first, Started)
+    tiles = [e for e in middle if isinstance(e, TileDone)]
+    assert [e.done for e in tiles] == list(range(1, first.tiles + 1))
+    assert first.tiles == 2 * 3 * 2
+    pasted = np.full(image.label_shape, 99, dtype=first.label_dtype)
+    for event in tiles:
+        pasted[event.region] = event.labels
+    assert (pasted == last.labels).all()
+    assert [e.region[0] for e in middle if isinstance(e, ItemDone)] == [slice(0, 1), slice(1, 2)]
+
+
+def test_what_is_in_view_comes_first(tiny: Model, rng: np.random.Generator) -> None:
+    image = Image(rng.random((3, 96, 96)), "tyx")
+    events = segment(image, tiny, CPU, in_view=(slice(2, 3), slice(64, 96), slice(64, 96)))
+    first = next(e for e in events if isinstance(e, TileDone))
+    assert first.region == (slice(2, 3), slice(64, 96), slice(64, 96))
+
+
+@pytest.mark.parametrize("kind", ["dask", "zarr"])
+def test_dask_and_zarr_give_the_same_labels_as_numpy(kind: str, tiny: Model, rng: np.random.Generator) -> None:
+    array = (rng.random((61, 83)) * 1000).astype(np.uint16)
+    lazy = da.from_array(array, chunks=20) if kind == "dask" else zarr.array(array, chunks=(20, 20))
+    assert (run(Image(lazy, "yx"), tiny).labels == run(Image(array, "yx"), tiny).labels).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.int64, np.float16, np.float32, np.float64, bool])
+def test_every_type_of_pixel(dtype: type, tiny: Model, rng: np.random.Generator) -> None:
+    result = run(Image(rng.integers(0, 2, (40, 40)).astype(dtype), "yx"), tiny)
+    assert result.labels.shape == (40, 40)
+
+
+def test_scale_and_offset_of_the_intensities_do_not_matter(tiny: Model, rng: np.random.Generator) -> None:
+    array = rng.integers(0, 200, (64, 64))
+    a, b = (run(Image(x, "yx"), tiny).labels for x in (array.astype(np.uint8), array.astype(np.float64) * 300 + 1000))
+    assert (a != b).mean() < 1e-3
+
+
+def test_semantic_probabilities_are_those_of_the_labels(rng: np.random.Generator) -> None:
+    model = make_model(classes=("background", "a", "b"))
+    result = run(Image(rng.random((50, 30)), "yx"), model, SegmentSettings(device="cpu", tile=32, probabilities=True))
+    assert result.probabilities is not None
+    assert result.probabilities.sum(0) == pytest.approx(1, abs=1e-5)
+    assert (result.probabilities.argmax(0) == result.labels).all()
+    assert result.labels.dtype == np.uint8
+
+
+def test_objects_can_be_relabelled_without_the_network(rng: np.random.Generator) -> None:
+    model = make_model(task="objects")
+    image = Image(rng.random((2, 64, 64)), "zyx")
+    result = run(image, model)
+    assert (relabel(result, model.card.objects) == result.labels).all()
+    other = ObjectSettings(foreground_threshold=0.3, seed_threshold=0.2, minimal_size=0)
+    again = run(image, model, SegmentSettings(device="cpu", tile=32, objects=other))
+    assert (relabel(result, other) == again.labels).all()
+
+
+def test_3d(rng: np.random.Generator) -> None:
+    model = make_model(dims=3)
+    result = run(Image(rng.random((2, 9, 33, 20)), "tzyx"), model, SegmentSettings(device="cpu", tile=16))
+    assert result.labels.shape == (2, 9, 33, 20)
+
+
+def test_tile_size_does_not_matter(tiny: Model, rng: np.random.Generator) -> None:
+    image = Image(rng.random((150, 90)), "yx")
+    small, large = (run(image, tiny, SegmentSettings(device="cpu", tile=t)).labels for t in (16, 512))
+    assert (small != large).mean() < 1e-4  # ties within rounding
+
+
+def test_the_record_makes_the_result_again(tiny: Model, rng: np.random.Generator) -> None:
+    image = Image(rng.random((40, 40)), "yx", name="cells")
+    result = run(image, tiny)
+    assert result.record["model"] == tiny.card.identity
+    assert result.record["image"] == "cells"
+    assert result.record["normalisation"]["low"] == pytest.approx([np.percentile(image.array, 1)])
+    again = run(image, tiny, SegmentSettings(**(result.record["settings"] | {"objects": None})))
+    assert (again.labels == result.labels).all()
+
+
+def test_normalisation_of_a_huge_image_comes_from_a_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "SAMPLE", 1000)
+    ramp = np.tile(np.arange(200.0), (200, 1))
+    scale = normalisation(list(Image(ramp, "yx").items(2)), (0, 100), "ramp")
+    assert scale.sample < 1500
+    assert scale.low == (0,)
+    assert scale.high[0] >= 190
+
+
+def test_a_rare_bright_pixel_in_darkness_is_no_constant_image(tiny: Model) -> None:
+    array = np.zeros((100, 100))
+    array[50, 50] = 7
+    assert run(Image(array, "yx"), tiny).record["normalisation"]["high"] == [7]
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.full((20, 20), 5), "Every pixel of 'image' is 5"),
+        (np.ones((1, 1)), "Every pixel of 'image' is 1"),
+        (np.where(np.eye(20) > 0, np.nan, 1.0), "holds 20 NaN or infinite values"),
+        (np.where(np.eye(20) > 0, np.inf, 1.0), "holds 20 NaN or infinite values"),
+    ],
+)
+def test_bad_pixels_are_told_in_one_sentence(array: np.ndarray, words: str, tiny: Model) -> None:
+    with pytest.raises(InvalidImage, match=words):
+        run(Image(array, "yx"), tiny)
+
+
+def test_nan_outside_the_sample_is_still_found(tiny: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "SAMPLE", 100)
+    array = np.random.default_rng(0).random((64, 64))
+    array[33, 31] = np.nan
+    with pytest.raises(InvalidImage, match="NaN or infinite"):
+        run(Image(array, "yx"), tiny)
+
+
+def test_a_click_model_cannot_segment_alone() -> None:
+    with pytest.raises(InvalidImage, match="answers clicks"):
+        run(Image(np.eye(40), "yx"), make_model(task="click"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"device": "tpu"}, {"tile": 3}, {"channel": -1}, {"percentiles": (60, 40)}],
+)
+def test_settings_out_of_range_are_refused(settings: dict) -> None:
+    with pytest.raises(InvalidSettings):
+        SegmentSettings(**settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_missing_device_is_told() -> None:
+    with pytest.raises(DeviceError, match="'cuda' is not available on this machine: choose auto or one of"):
+        pick_device("cuda")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), torch.OutOfMemoryError()])
+def test_out_of_memory_is_answered_with_smaller_tiles(
+    error: Exception, tiny: Model, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image(rng.random((200, 200)), "yx")
+    expected = run(image, tiny).labels
+    limited(monkeypatch, error, 150 * 150)
+    result = run(image, tiny, SegmentSettings(device="cpu", tile=128))
+    assert (result.labels != expected).mean() < 1e-4  # ties within rounding
+    assert max(result.record["tile"]) < 100
+
+
+def test_out_of_memory_with_the_smallest_tiles_is_told(
+    tiny: Model, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited(monkeypatch, MemoryError(), 10)
+    with pytest.raises(OutOfMemory, match="close other programs, or choose smaller tiles"):
+        run(Image(rng.random((200, 200)), "yx"), tiny)
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, error: Exception, pixels: int) -> None:
+    """Let every network fail that is given more pixels."""
+    original = Executor.__init__
+
+    def init(self, network, device):
+        original(self, network, device)
+        forward = self._network.forward
+
+        def limit(x):
+            if x[0, 0].numel() > pixels:
+                raise error
+            return forward(x)
+
+        self._network.forward = limit
+
+    monkeypatch.setattr(Executor, "__init__", init)
+
+
+def test_closing_the_generator_ends_the_run(tiny: Model, rng: np.random.Generator) -> None:
+    events = segment(Image(rng.random((200, 200)), "yx"), tiny, CPU)
+    next(events), next(events)
+    events.close()
+    assert next(events, None) is None

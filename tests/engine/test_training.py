@@ -1,0 +1,232 @@
+"""The loss knows only labelled pixels; training is seeded, judged apart, and learns."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.engine import augment
+from napari_unet.engine.annotation import Annotation, TrainingSet, prepare
+from napari_unet.engine.card import ModelCard
+from napari_unet.engine.errors import InvalidAnnotation
+from napari_unet.engine.image import cut
+from napari_unet.engine.model import Model
+from napari_unet.engine.settings import AugmentSettings, TrainSettings
+from napari_unet.engine.training import StepDone, Trained, Validated, balanced, fine_tune, learning_rate, loss
+
+from .conftest import discs, make_model
+
+PLAIN = AugmentSettings(rotation=False, scale=1, elastic=0, inversion=0, gamma=0, contrast=0, noise=0, blur=0)
+
+
+def example(card: ModelCard, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logits, target, weight of a batch in which a third of the pixels is labelled."""
+    generator = torch.Generator().manual_seed(seed)
+    outputs = card.spec.out_channels
+    logits = torch.randn(2, outputs, 20, 20, generator=generator)
+    labelled = (torch.rand(2, 1, 20, 20, generator=generator) < 0.3).float()
+    if card.task == "objects":
+        target = (torch.rand(2, outputs, 20, 20, generator=generator) - 0.3).clamp(0)
+    else:
+        target = (
+            torch.nn.functional.one_hot(torch.randint(outputs, (2, 20, 20), generator=generator), outputs)
+            .movedim(-1, 1)
+            .float()
+        )
+    return logits, target, labelled.expand_as(target).clone()
+
+
+@pytest.mark.parametrize("task", ["semantic", "objects", "click"])
+def test_unlabelled_pixels_have_no_part_in_loss_and_gradient(task: str) -> None:
+    card = make_model(task=task).card
+    logits, target, weight = example(card)
+    plain = logits.clone().requires_grad_()
+    value = loss(card, plain, target, weight)
+    value.backward()
+    assert (plain.grad[weight == 0] == 0).all()
+    assert (plain.grad[weight > 0] != 0).any()
+
+    pad = (0, 17, 3, 0)  # many more unlabelled pixels, with logits and targets that are anything
+    wide = torch.nn.functional.pad(logits, pad, value=7.0).requires_grad_()
+    other = loss(card, wide, torch.nn.functional.pad(target, pad, value=1.0), torch.nn.functional.pad(weight, pad))
+    other.backward()
+    assert other.item() == value.item()
+    assert torch.equal(wide.grad[..., 3:, :20], plain.grad)
+
+
+def test_classes_weigh_the_same_whatever_their_pixels() -> None:
+    losses = torch.tensor([1.0] * 50 + [3.0] * 10)
+    classes = torch.tensor([0] * 50 + [1] * 10)
+    assert balanced(losses, torch.ones(60), classes, 2).item() == pytest.approx(2.0)
+
+
+def test_a_very_rare_class_counts_at_most_ten_times_more_a_pixel() -> None:
+    losses = torch.tensor([0.0] * 1000 + [1.0])
+    classes = torch.tensor([0] * 1000 + [1])
+    assert balanced(losses, torch.ones(1001), classes, 3).item() == pytest.approx(10 / 1010)
+
+
+def test_nothing_labelled_gives_zero_loss() -> None:
+    card = make_model().card
+    logits, target, weight = example(card)
+    assert loss(card, logits, target, weight * 0).item() == 0
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    settings = TrainSettings(learning_rate=1.0)
+    rates = [learning_rate(settings, p) for p in (0, 0.05, 0.5, 1)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[1] == pytest.approx(1.0)
+    assert rates[1] > rates[2] > rates[3] == pytest.approx(0.01)
+
+
+# --- annotations
+
+
+def bright_discs(seed: int = 0, sparse: bool = True) -> Annotation:
+    rng = np.random.default_rng(seed)
+    truth = discs()
+    pixels = (truth > 0) * 0.8 + rng.normal(0, 0.1, truth.shape)
+    labels = (truth > 0).astype(np.int32) + 1
+    held_out = None
+    if sparse:
+        strokes = np.zeros_like(labels)
+        for row in (22, 24, 26, 64, 66, 68):
+            strokes[row] = labels[row]
+        labels, held_out = strokes, np.zeros(truth.shape, dtype=bool)
+        held_out[24] = held_out[66] = True
+    return Annotation(pixels[None], labels, held_out)
+
+
+def test_held_out_strokes_are_never_trained_on() -> None:
+    annotation = bright_discs()
+    assert not annotation.trained[annotation.held_out].any()
+    assert not annotation.judged[~annotation.held_out].any()
+    prepared = prepare(annotation, make_model().card)
+    weight = prepared.stack[-1].astype(bool)
+    assert not weight[annotation.held_out].any()
+    for places in prepared.places:
+        assert not annotation.held_out.ravel()[places].any()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.zeros((96, 96), int), "Nothing is painted yet"),
+        (np.eye(96, dtype=int), "Only one class is painted: paint a stroke of 'foreground'"),
+        (np.eye(96, dtype=int) * 2, "Only one class is painted: paint a stroke of 'background'"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_told(labels: np.ndarray, words: str, tiny: Model) -> None:
+    annotation = Annotation(np.zeros((1, 96, 96)), labels)
+    with pytest.raises(InvalidAnnotation, match=words):
+        next(fine_tune(tiny, TrainingSet((annotation,)), TrainSettings(device="cpu")))
+
+
+def test_an_unknown_class_is_told(tiny: Model) -> None:
+    labels = np.ones((96, 96), int)
+    labels[:9], labels[20:30] = 2, 5
+    with pytest.raises(InvalidAnnotation, match="Label 5 is painted, but the model 'tiny' has 2 classes"):
+        next(fine_tune(tiny, TrainingSet((Annotation(np.zeros((1, 96, 96)), labels),)), TrainSettings(device="cpu")))
+
+
+def test_an_annotation_of_another_shape_is_told() -> None:
+    with pytest.raises(InvalidAnnotation, match=r"shape \(5, 5\), the image \(6, 6\)"):
+        Annotation(np.zeros((1, 6, 6)), np.zeros((5, 5), int))
+
+
+def test_patches_mirror_at_the_border() -> None:
+    stack = np.arange(20, dtype=np.float16).reshape(1, 4, 5)
+    assert cut(stack, (-1, -2), (2, 3))[0].tolist() == [[7, 6, 5, 6, 7], [2, 1, 0, 1, 2], [7, 6, 5, 6, 7]]
+
+
+# --- augmentation
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_without_changes_a_patch_is_a_cut(dims: int, rng: np.random.Generator) -> None:
+    stack = rng.random((3, *(9, 30, 40)[-dims:])).astype(np.float16)
+    center, size = (4, 15, 20)[-dims:], (5, 9, 11)[-dims:]
+    pixels, rest = augment.patch(stack, 1, center, size, PLAIN, rng)
+    cut = tuple(slice(c - s // 2, c + s // 2 + 1) for c, s in zip(center, size, strict=True))
+    np.testing.assert_allclose(torch.cat([pixels, rest]), stack[(slice(None), *cut)], atol=1e-3)
+    assert torch.equal(augment.intensities(pixels, PLAIN, rng), pixels)
+
+
+def test_labels_follow_their_pixels(rng: np.random.Generator) -> None:
+    truth = (discs() > 0).astype(np.float16)
+    strong = AugmentSettings(inversion=0, gamma=0, contrast=0, noise=0, blur=0)
+    for _ in range(20):
+        pixels, rest = augment.patch(np.stack([truth, truth]), 1, (48, 48), (64, 64), strong, rng)
+        assert ((pixels[0] > 0.5) == (rest[0] > 0.5)).float().mean() > 0.97
+        assert set(np.unique(rest)) <= {0.0, 1.0}
+
+
+def test_every_change_of_intensity_leaves_finite_values(rng: np.random.Generator) -> None:
+    for _ in range(50):
+        assert torch.isfinite(augment.intensities(torch.rand(2, 32, 32), AugmentSettings(), rng)).all()
+
+
+# --- the loop
+
+
+def short(**changes) -> TrainSettings:
+    values = {"steps": 30, "batch": 2, "patch": 48, "validate_every": 10, "device": "cpu", "averaging": 0.8, "pull": 0}
+    return TrainSettings(**(values | changes))
+
+
+def test_training_learns_and_the_gate_accepts() -> None:
+    model = make_model()
+    settings = short(steps=60, frozen_statistics=False, learning_rate=1e-2)
+    *events, end = fine_tune(model, TrainingSet((bright_discs(),)), settings)
+    assert isinstance(end, Trained)
+    assert end.accepted is True
+    assert end.score > max(end.baseline, 0.8)
+    assert [e.step for e in events if isinstance(e, StepDone)] == list(range(1, 61))
+    assert [e.step for e in events if isinstance(e, Validated)] == [10, 20, 30, 40, 50, 60]
+
+
+def test_the_model_in_use_is_untouched() -> None:
+    model = make_model()
+    before = {k: v.clone() for k, v in model.network.state_dict().items()}
+    list(fine_tune(model, TrainingSet((bright_discs(),)), short(steps=5)))
+    assert all(torch.equal(v, before[k]) for k, v in model.network.state_dict().items())
+
+
+def test_a_seed_gives_one_result() -> None:
+    data = TrainingSet((bright_discs(),))
+    first, second, other = (
+        list(fine_tune(make_model(), data, short(steps=4, seed=s)))[-1].model.network.head.weight for s in (3, 3, 4)
+    )
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_frozen_statistics_do_not_move() -> None:
+    model = make_model()
+    end = list(fine_tune(model, TrainingSet((bright_discs(),)), short(steps=5)))[-1]
+    assert torch.equal(end.model.network.encoder[0][1].running_mean, model.network.encoder[0][1].running_mean)
+
+
+def test_strokes_that_lie_are_rejected_by_the_gate() -> None:
+    model = make_model()
+    good = list(fine_tune(model, TrainingSet((bright_discs(),)), short(steps=60, frozen_statistics=False)))[-1].model
+    annotation = bright_discs()
+    lies = np.where(annotation.held_out, annotation.labels, np.where(annotation.labels, 3 - annotation.labels, 0))
+    wrong = Annotation(annotation.pixels, lies, annotation.held_out)
+    end = list(fine_tune(good, TrainingSet((wrong,)), short(steps=40)))[-1]
+    assert end.accepted is False
+
+
+def test_without_held_out_strokes_nobody_claims_to_know() -> None:
+    annotation = bright_discs()
+    end = list(fine_tune(make_model(), TrainingSet((Annotation(annotation.pixels, annotation.labels),)), short()))[-1]
+    assert end.accepted is None
+    assert end.score is None
+
+
+def test_objects_and_3d_train_too() -> None:
+    model = make_model(dims=3, task="objects")
+    truth = np.stack([np.zeros((96, 96), int), *[discs()] * 6])
+    annotation = Annotation((truth > 0)[None].astype(float), truth + 1)
+    end = list(fine_tune(model, TrainingSet((annotation,)), short(steps=2)))[-1]
+    assert end.steps == 2
