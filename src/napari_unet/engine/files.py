@@ -15,6 +15,7 @@ import shutil
 import struct
 import uuid
 import warnings
+import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -315,8 +316,10 @@ def _open_tiff(path: Path, axes: str | None) -> Image:
     elif offset is not None:
         array = tifffile.memmap(path, mode="r", series=0)
     else:
-        opened = zarr.open(tifffile.imread(path, aszarr=True, series=0, level=0), mode="r")
+        store = tifffile.imread(path, aszarr=True, series=0, level=0)
+        opened = zarr.open(store, mode="r")
         assert isinstance(opened, zarr.Array), "one level of a series is an array"
+        weakref.finalize(opened, store.close)  # the file stays open as long as somebody may read from it
         array = opened
     samples = letters.find("S")
     if samples >= 0 and "C" in letters:
