@@ -1,0 +1,33 @@
+"""The packaged sample images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_unet import samples
+from napari_unet.engine.errors import FileError
+
+LEDGER = Path(__file__).parent.parent / "training" / "nuclei_ledger.json"
+
+
+@pytest.mark.parametrize(("name", "axes", "nuclei"), [("nuclei", "yx", 101), ("histology", "yxc", 8)])
+def test_a_sample_has_a_truth_of_its_shape(name: str, axes: str, nuclei: int) -> None:
+    image, truth = samples.load(name)
+    assert (image.axes, image.rgb) == (axes, "c" in axes)
+    assert truth.shape == image.label_shape
+    np.testing.assert_array_equal(np.unique(truth), np.arange(nuclei + 1))
+
+
+@pytest.mark.parametrize("name", samples.NAMES)
+def test_the_shipped_model_has_not_learned_from_a_sample(name: str) -> None:
+    (entry,) = [e for e in json.loads(LEDGER.read_text())["images"] if e["image"] == samples.ORIGIN[name]]
+    assert entry["held_out"]
+
+
+def test_an_unknown_sample_is_answered_with_the_known() -> None:
+    with pytest.raises(FileError, match="nuclei, histology"):
+        samples.load("cat")
