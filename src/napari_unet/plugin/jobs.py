@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
@@ -224,7 +225,7 @@ class _Threads:
 def _report(error: BaseException) -> None:
     """Log an error that is not one of ours, and let go of its frames: they hold arrays."""
     if not isinstance(error, NapariUnetError):
-        logging.getLogger(__name__).error("A job failed.", exc_info=error)
+        logging.getLogger(__name__).error("A job failed.\n%s", "".join(traceback.format_exception(error)))
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = None

@@ -1,0 +1,107 @@
+"""Drive the real window and write the pictures of the documentation into docs/images.
+
+Needs a display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+import numpy as np
+from PIL import Image
+from qtpy.QtCore import QElapsedTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_unet.plugin.dock import UNetDock
+
+IMAGES = Path(__file__).parent / "images"
+LARGEST = 300_000
+"""Bytes of a picture."""
+WIDTH = 320
+"""Pixels of the dock, as on a small laptop."""
+
+
+def wait(until: Callable[[], bool], seconds: float = 120) -> None:
+    """Turn the event loop until something is true."""
+    clock = QElapsedTimer()
+    clock.start()
+    while not until():
+        QApplication.processEvents()
+        if clock.elapsed() > 1000 * seconds:
+            raise TimeoutError("the window did not get there")
+
+
+def pause(seconds: float) -> None:
+    """Turn the event loop for a while."""
+    clock = QElapsedTimer()
+    clock.start()
+    wait(lambda: clock.elapsed() > 1000 * seconds)
+
+
+def save(viewer: napari.Viewer, name: str) -> None:
+    """Write a picture of the whole window, in few colours if it would be too large."""
+    pause(0.4)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    path = IMAGES / f"{name}.png"
+    picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+    picture.save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        picture.quantize(256).save(path, optimize=True)
+    if path.stat().st_size > LARGEST:
+        picture.quantize(64).save(path, optimize=True)
+
+
+def main() -> None:
+    """Take every picture."""
+    os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+    viewer = napari.Viewer()
+    viewer.window.resize(1200, 800)
+    wrapped, dock = viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")
+    assert isinstance(dock, UNetDock)
+    main_window = wrapped.parent()
+    main_window.resizeDocks([wrapped], [WIDTH], _horizontal())
+    wait(lambda: dock.device.count() >= 2)
+    save(viewer, "1-empty")
+
+    viewer.open_sample("napari-unet", "nuclei")
+    save(viewer, "2-image")
+
+    dock.session.choose(tile=64)
+    dock.segment_panel.button.click()
+    wait(lambda: dock.bar.maximum() > 0 and dock.bar.value() >= 2)
+    save(viewer, "3-running")
+    wait(lambda: dock.session.state == "idle")
+    dock.session.choose(tile=None)
+    save(viewer, "4-done")
+
+    dock.segment_panel.objects.expand(animate=False)
+    save(viewer, "5-thresholds")
+    dock.segment_panel.objects.collapse(animate=False)
+
+    broken = np.full((200, 200), np.nan, dtype=np.float32)
+    viewer.add_image(broken, name="broken", contrast_limits=(0, 1))
+    dock.segment_panel.button.click()
+    wait(lambda: dock.session.state == "idle")
+    save(viewer, "6-error")
+    viewer.layers.remove("broken")
+
+    stack = np.random.default_rng(0).random((3, 2, 128, 128)).astype(np.float32)
+    viewer.layers.clear()
+    viewer.add_image(stack, name="a time series of two channels", axis_labels=("t", "c", "y", "x"))
+    save(viewer, "7-channels")
+    viewer.close()
+
+
+def _horizontal() -> object:
+    from qtpy.QtCore import Qt
+
+    return Qt.Orientation.Horizontal
+
+
+if __name__ == "__main__":
+    sys.exit(main())
