@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .api import load_model, segment
     from .engine.annotation import Annotation, TrainingSet
     from .engine.card import ModelCard, UNetSpec
+    from .engine.click import Click, ClickSegmenter
     from .engine.errors import NapariUnetError
     from .engine.image import Image
     from .engine.model import Model
@@ -27,6 +28,8 @@ _HOMES = {
     "fine_tune": ".engine.training",
     "Annotation": ".engine.annotation",
     "TrainingSet": ".engine.annotation",
+    "Click": ".engine.click",
+    "ClickSegmenter": ".engine.click",
     "Image": ".engine.image",
     "Model": ".engine.model",
     "ModelCard": ".engine.card",
@@ -39,6 +42,8 @@ _HOMES = {
 
 __all__ = [
     "Annotation",
+    "Click",
+    "ClickSegmenter",
     "Image",
     "Model",
     "ModelCard",

@@ -1,0 +1,494 @@
+"""ClickSegmenter: set_image() once, then one click, one object.
+
+The network sees a square window of the image, resampled to SIZE pixels, in four channels: grey, positive clicks,
+negative clicks (disks), and the mask so far (iterative clicks after Sofiiuk et al. 2021). The window follows the
+object: when the answer reaches over its edge it grows, when the answer is small in it it shrinks, and the network looks
+again.
+Of an answer to a correcting click only the connected change that holds the click is taken (the progressive merge of
+Chen et al. 2022, FocalClick), so what was right stays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch.nn import functional as F
+
+from .errors import InvalidImage, InvalidModel, InvalidSettings
+from .execution import Executor, pick_device
+from .image import ArrayLike, Image, Item
+from .inference import Normalisation
+from .library import Library
+from .model import Model
+
+Mask = NDArray[np.bool_]
+
+CHANNELS = 4
+"""Grey, positive clicks, negative clicks, mask so far."""
+SIZE = 128
+"""Edge, in pixels, of what the network sees."""
+RADIUS = 3
+"""Radius of a click's disk in what the network sees."""
+START = 128
+"""Edge of the first window where nothing is known of the object: one to one."""
+SMALLEST = 32
+"""No window is smaller; beyond that, magnifying shows nothing new."""
+ROOM = 1.4
+"""A window's edge over the extent of the mask that it is made for."""
+SMALL = 0.3
+"""An answer of less than this part of the window is looked at again, magnified."""
+AGAIN = 1.8
+"""The edge of that second window over the extent of the answer."""
+LOOKS = 3
+"""The network is asked at most so often for one click."""
+SAMPLE = 1 << 18
+"""About so many pixels, on a regular grid, decide the normalisation: milliseconds, whatever the image's size."""
+LEAST_OVERLAP = 0.3
+"""An object ends where its mask in the next slice overlaps (intersection over union) less than this."""
+MOST_GROWTH = 2.5
+"""An object ends where its area changes from one slice to the next by more than this factor."""
+LEAST_CONTRAST = 0.35
+"""An object ends where its contrast falls below this part of its contrast in the first slice."""
+
+
+class Click(NamedTuple):
+    """A click on the image: this object (positive), or not this.
+
+    A NamedTuple, so a plain ``((y, x), positive)`` does as well.
+    """
+
+    position: tuple[float, float]
+    """(y, x) in pixels; whole numbers are pixel centres."""
+    positive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square part of the image; may reach over the border, where the image is mirrored."""
+
+    top: int
+    left: int
+    side: int
+
+    @classmethod
+    def around(cls, center: tuple[float, float], side: float, shape: tuple[int, ...]) -> Window:
+        """Return a window about `center`: no smaller than SMALLEST, and moved into the image as far as it fits."""
+        whole = max(SMALLEST, math.ceil(side))
+        corner = []
+        for c, n in zip(center, shape, strict=True):
+            start = round(c + 0.5 - whole / 2)
+            corner.append(min(max(start, 0), n - whole) if whole <= n else (n - whole) // 2)
+        return cls(corner[0], corner[1], whole)
+
+    def inside(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """Return the part of the image that it covers."""
+        return (
+            slice(max(self.top, 0), min(self.top + self.side, shape[0])),
+            slice(max(self.left, 0), min(self.left + self.side, shape[1])),
+        )
+
+    def cut(self, mask: Mask) -> Mask:
+        """Return what it shows of a mask ``(h, w)``, as ``(side, side)``; False beyond the image."""
+        rows, columns = self.inside(mask.shape)
+        result = np.zeros((self.side, self.side), dtype=bool)
+        result[rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left] = (
+            mask[rows, columns]
+        )
+        return result
+
+    def paste(self, part: NDArray[Any], into: NDArray[Any]) -> None:
+        """Write ``(side, side)`` back to its place in ``(h, w)``."""
+        rows, columns = self.inside(into.shape)
+        into[rows, columns] = part[
+            rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
+        ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SliceDone:
+    """The object in one more slice."""
+
+    z: int
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plane:
+    """What is clicked on: pixels, and how they are normalised (None: constant)."""
+
+    item: Item
+    scale: Normalisation | None
+
+
+class ClickSegmenter:
+    """Cuts out one object from a few clicks.
+
+    Parameters
+    ----------
+    model
+        A model of the task `click`, or what `load_model` takes.
+    device
+        auto, cuda, cuda:N, mps or cpu.
+
+    Raises
+    ------
+    ModelNotFound, InvalidModel, DeviceError
+
+    Examples
+    --------
+    >>> segmenter = ClickSegmenter()
+    >>> segmenter.set_image(image)
+    >>> mask = segmenter.segment([Click((40, 52))])
+    >>> mask = segmenter.segment([Click((40, 52)), Click((61, 50), positive=False)], previous=mask)
+    """
+
+    def __init__(self, model: Model | str = "click", device: str = "auto") -> None:
+        if isinstance(model, str):
+            model = Library().load(model)
+        spec = model.card.spec
+        if model.card.task != "click" or spec.dims != 2 or spec.in_channels != CHANNELS:
+            raise InvalidModel(f"The model {model.card.name!r} does not answer clicks: choose one of the task 'click'.")
+        self.model = model
+        self._executor = Executor(model.network, pick_device(device))
+        self._plane: _Plane | None = None
+
+    def set_image(self, image: Image | ArrayLike, *, channel: int | None = None) -> None:
+        """Choose the image that the next clicks are on; takes milliseconds.
+
+        Parameters
+        ----------
+        image
+            ``(h, w)``, ``(h, w, 3 or 4)`` as RGB(A), or an `Image` of one plane.
+        channel
+            Which channel, where there is more than one and they are no colours.
+
+        Raises
+        ------
+        InvalidImage
+            If it is empty, has more than one plane, or holds NaN or infinite values.
+        """
+        self._plane = self._prepare(image, channel)
+
+    def segment(
+        self,
+        clicks: Sequence[Click | tuple[Any, ...]],
+        previous: NDArray[Any] | None = None,
+        prior: NDArray[Any] | None = None,
+    ) -> Mask:
+        """Return the object that is clicked on.
+
+        Parameters
+        ----------
+        clicks
+            All clicks on this object so far, the newest last.
+        previous
+            The object's mask before the newest click, bool ``(h, w)``; only the connected change that holds the newest
+            click is taken from the network's answer.
+        prior
+            Where an automatic model sees objects, bool or probability ``(h, w)``: its piece under the first click
+            starts the first mask. Has no part once there is a `previous`.
+
+        Returns
+        -------
+        mask
+            bool ``(h, w)``: the pieces that hold a positive click; empty on a constant background.
+
+        Raises
+        ------
+        InvalidSettings
+            If there is no click, none that says what the object is, or one is outside the image.
+        InvalidImage
+            If no image was set, a mask does not fit it, or the pixels looked at hold NaN or infinite values.
+        """
+        if self._plane is None:
+            raise InvalidImage("There is no image to click on: call set_image first.")
+        return self._answer(self._plane, clicks, previous, prior)
+
+    def extend(self, volume: ArrayLike, mask: NDArray[Any], z: int, *, axis: int = 0) -> Iterator[SliceDone]:
+        """Follow an object from slice `z` through a stack, first up, then down; yields each slice that still holds it.
+
+        The mask of a slice starts that of the next, with a click at its innermost point. The object ends where its
+        mask is empty, jumps (LEAST_OVERLAP), changes its size (MOST_GROWTH) or loses its contrast (LEAST_CONTRAST).
+
+        Parameters
+        ----------
+        volume
+            ``(z, h, w)`` or ``(z, h, w, 3 or 4)``; one slice is read at a time.
+        mask
+            The object in slice `z`, bool ``(h, w)``.
+        z
+            Where to start.
+        axis
+            The axis of `volume` to step along.
+
+        Raises
+        ------
+        InvalidSettings, InvalidImage
+        """
+        depth = volume.shape[axis]
+        if not 0 <= z < depth:
+            raise InvalidSettings(f"Slice {z} is outside the stack: choose one of 0 to {depth - 1}.")
+
+        def plane(k: int) -> ArrayLike:
+            return np.asarray(volume[(slice(None),) * axis + (k,)])
+
+        first = self._prepare(plane(z), None)
+        start = _fitting(mask, first.item.shape)
+        if not start.any():
+            raise InvalidSettings(f"There is no object in slice {z}: click on one first.")
+        contrast = _contrast(first, start)
+        for step in (1, -1):
+            now = start
+            for k in range(z + step, depth if step == 1 else -1, step):
+                there = _Plane(self._prepare(plane(k), None).item, first.scale)
+                found = self._answer(there, [Click(innermost(now))], None, now)
+                both = np.count_nonzero(found & now)
+                area, before = np.count_nonzero(found), np.count_nonzero(now)
+                if (
+                    both < LEAST_OVERLAP * (area + before - both)
+                    or not before / MOST_GROWTH <= area <= before * MOST_GROWTH
+                    or _contrast(there, found) * np.sign(contrast) < LEAST_CONTRAST * abs(contrast)
+                ):
+                    break
+                now = found
+                yield SliceDone(k, now)
+
+    def _prepare(self, image: Image | ArrayLike, channel: int | None) -> _Plane:
+        if not isinstance(image, Image):
+            shape = tuple(image.shape)
+            colours = len(shape) == 3 and shape[-1] in (3, 4)
+            if len(shape) != 2 and not colours:
+                raise InvalidImage(
+                    f"An array of shape {shape} is no plane to click on: give (h, w), or (h, w, 3) for RGB."
+                )
+            image = Image(image, "yxc" if colours else "yx", rgb=colours)
+        items = list(image.items(2, channel, 1))
+        if len(items) > 1:
+            raise InvalidImage(f"{image.name!r} has {len(items)} planes (shape {image.shape}): click on one at a time.")
+        (item,) = items
+        every = max(1, math.isqrt(math.prod(item.shape) // SAMPLE))
+        sample = item.read((slice(0, None, every), slice(0, None, every))).astype(np.float32)
+        if not np.isfinite(sample).all():
+            raise InvalidImage(
+                f"{image.name!r} holds NaN or infinite values: replace them first, e.g. with numpy.nan_to_num."
+            )
+        low, high = (float(v) for v in np.percentile(sample, self.model.card.percentiles))
+        if high <= low:
+            low, high = float(sample.min()), float(sample.max())
+        return _Plane(item, Normalisation((low,), (high,), sample.size) if high > low else None)
+
+    def _answer(
+        self,
+        plane: _Plane,
+        clicks: Sequence[Click | tuple[Any, ...]],
+        previous: NDArray[Any] | None,
+        prior: NDArray[Any] | None,
+    ) -> Mask:
+        shape = plane.item.shape
+        points = [(_pixel(c, shape), bool(c[1]) if len(c) > 1 else True) for c in clicks]
+        positives = [p for p, positive in points if positive]
+        before = None if previous is None else _fitting(previous, shape)
+        if not points:
+            raise InvalidSettings("There is no click: give at least one.")
+        if not positives and (before is None or not before.any()):
+            raise InvalidSettings("All clicks are negative: click on the object itself first.")
+        hint = before
+        if hint is None and prior is not None:
+            hint = with_clicks(_fitting(prior, shape), positives[:1], strict=True)
+        if hint is not None and not hint.any():
+            hint = None
+        if plane.scale is None:
+            return np.zeros(shape, dtype=bool) if before is None else before.copy()
+
+        window = first_window([p for p, _ in points], hint, shape)
+        for look in range(LOOKS):
+            seen = np.zeros(shape, dtype=bool)
+            window.paste(self._look(plane, plane.scale, window, points, hint), seen)
+            found = with_clicks(seen, positives)
+            closer = next_window(window, found, [p for p, _ in points], shape)
+            if closer is None or look == LOOKS - 1:
+                break
+            window = closer
+
+        newest, positive = points[-1]
+        if before is not None:
+            found = merge(before, found, newest, positive)
+        for p, wanted in points:
+            if not wanted:
+                found[p] = False
+        return with_clicks(found, positives)
+
+    def _look(
+        self,
+        plane: _Plane,
+        scale: Normalisation,
+        window: Window,
+        points: list[tuple[tuple[int, int], bool]],
+        hint: Mask | None,
+    ) -> Mask:
+        """Show the network one window; returns ``(side, side)``."""
+        stop = (window.top + window.side, window.left + window.side)
+        grey = scale(plane.item.read_mirrored((window.top, window.left), stop))
+        if grey.max() <= grey.min():
+            return np.zeros((window.side, window.side), dtype=bool)
+        zoom = SIZE / window.side
+        shown = np.zeros((1, CHANNELS, SIZE, SIZE), dtype=np.float32)
+        shown[0, 0] = resampled(grey[0], SIZE)
+        for (y, x), positive in points:
+            center = ((y + 0.5 - window.top) * zoom - 0.5, (x + 0.5 - window.left) * zoom - 0.5)
+            draw_disk(shown[0, 1 if positive else 2], center)
+        if hint is not None:
+            shown[0, 3] = resampled(window.cut(hint).astype(np.float32), SIZE) > 0.5
+        logits = self._executor(shown)[0, 0]
+        return resampled(logits, window.side) > 0
+
+
+def _pixel(click: Click | tuple[Any, ...], shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the pixel under a click; raises InvalidSettings if there is none."""
+    try:
+        y, x = (float(v) for v in click[0])
+        pixel = (math.floor(y + 0.5), math.floor(x + 0.5))
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
+        raise InvalidSettings(f"{click!r} is no click: give ((y, x), positive).") from error
+    if not all(0 <= p < n for p, n in zip(pixel, shape, strict=True)):
+        raise InvalidSettings(
+            f"The click at y {y:g}, x {x:g} is outside the image of {shape[0]} x {shape[1]} pixels: click inside it."
+        )
+    return pixel
+
+
+def _fitting(mask: NDArray[Any], shape: tuple[int, ...]) -> Mask:
+    """Return a mask or probability map as bool; raises InvalidImage if it is not of the image's shape."""
+    mask = np.asarray(mask)
+    if mask.shape != shape:
+        raise InvalidImage(f"The mask has shape {mask.shape}, the image {shape}: give a mask of this image.")
+    return mask > 0.5 if mask.dtype.kind == "f" else mask.astype(bool)
+
+
+def _contrast(plane: _Plane, mask: Mask) -> float:
+    """Return how much brighter an object is than the ring around it, in normalised intensities."""
+    if plane.scale is None or not mask.any():
+        return 0.0
+    box = _box(mask, 6)
+    grey, inside = plane.scale(plane.item.read(box))[0], mask[box]
+    ring = ndimage.binary_dilation(inside, iterations=5) & ~ndimage.binary_dilation(inside, iterations=1)
+    return float(np.median(grey[inside]) - np.median(grey[ring])) if ring.any() else 0.0
+
+
+def _box(mask: Mask, margin: int = 0) -> tuple[slice, slice]:
+    """Return the bounding box of a mask that is not empty, with a margin, within the image."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (
+        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + 1 + margin),
+        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + 1 + margin),
+    )
+
+
+def innermost(mask: Mask) -> tuple[int, int]:
+    """Return the pixel of a mask that lies deepest in it; the image's border counts as its boundary."""
+    box = _box(mask)
+    distance = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(distance.argmax()), distance.shape)
+    return int(y) + box[0].start, int(x) + box[1].start
+
+
+def draw_disk(channel: NDArray[np.float32], center: tuple[float, float]) -> None:
+    """Set the pixels within RADIUS of `center` to 1."""
+    y, x = center
+    top, left = max(math.ceil(y - RADIUS), 0), max(math.ceil(x - RADIUS), 0)
+    rows, columns = np.ogrid[top : math.floor(y + RADIUS) + 1, left : math.floor(x + RADIUS) + 1]
+    part = channel[top : math.floor(y + RADIUS) + 1, left : math.floor(x + RADIUS) + 1]
+    disk = (rows - y) ** 2 + (columns - x) ** 2 <= RADIUS**2
+    part[disk[: part.shape[0], : part.shape[1]]] = 1
+
+
+def resampled(plane: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Return a square plane at another size: averaged when it shrinks, interpolated when it grows."""
+    if len(plane) == size:
+        return plane
+    shown = F.interpolate(torch.from_numpy(plane)[None, None], (size, size), mode="bilinear", antialias=True)
+    result: NDArray[np.float32] = shown[0, 0].numpy()
+    return result
+
+
+def with_clicks(mask: Mask, positives: Sequence[tuple[int, int]], *, strict: bool = False) -> Mask:
+    """Return the connected pieces of a mask that hold a positive click.
+
+    All pieces where nothing is there to choose by: no positive click, or (unless `strict`) none that lies in the mask.
+    """
+    held = [p for p in positives if mask[p]]
+    if not held:
+        return np.zeros_like(mask) if strict else mask
+    box = _box(mask)
+    pieces, count = ndimage.label(mask[box])
+    if count == 1:
+        return mask
+    chosen = np.zeros(count + 1, dtype=bool)
+    for y, x in held:
+        chosen[pieces[y - box[0].start, x - box[1].start]] = True
+    result = np.zeros_like(mask)
+    result[box] = chosen[pieces]
+    return result
+
+
+def merge(previous: Mask, found: Mask, newest: tuple[int, int], positive: bool) -> Mask:
+    """Take from `found` only the connected change that holds the newest click (Chen et al. 2022).
+
+    Where the network did not follow the click, the click's own small disk is the change.
+    """
+    result = previous.copy()
+    change = previous ^ found
+    if change[newest] and found[newest] == positive:
+        box = _box(change)
+        pieces, _ = ndimage.label(change[box])
+        here = pieces == pieces[newest[0] - box[0].start, newest[1] - box[1].start]
+        result[box][here] = found[box][here]
+    elif previous[newest] != positive:
+        rows, columns = np.ogrid[: previous.shape[0], : previous.shape[1]]
+        result[(rows - newest[0]) ** 2 + (columns - newest[1]) ** 2 <= RADIUS**2] = positive
+    return result
+
+
+def first_window(points: Sequence[tuple[int, int]], hint: Mask | None, shape: tuple[int, ...]) -> Window:
+    """Return where to look first: around the mask so far and the clicks, or around the clicks alone."""
+    low, high = np.min(points, axis=0), np.max(points, axis=0) + 1
+    side = float(START)
+    if hint is not None:
+        box = _box(hint)
+        low = np.minimum(low, [s.start for s in box])
+        high = np.maximum(high, [s.stop for s in box])
+        side = 0.0
+    side = max(side, ROOM * float((high - low).max()))
+    center = (low + high - 1) / 2
+    return Window.around((float(center[0]), float(center[1])), side, shape)
+
+
+def next_window(
+    window: Window, found: Mask, points: Sequence[tuple[int, int]], shape: tuple[int, ...]
+) -> Window | None:
+    """Return where to look again: further out if the answer was cut off, closer if it is small; None: good enough."""
+    if not found.any():
+        return None
+    rows, columns = _box(found)
+    inside = window.inside(shape)
+    cut_off = any(
+        (mine.start == seen.start and seen.start > 0) or (mine.stop == seen.stop and seen.stop < n)
+        for mine, seen, n in zip((rows, columns), inside, shape, strict=True)
+    )
+    low = np.minimum([rows.start, columns.start], np.min(points, axis=0))
+    high = np.maximum([rows.stop, columns.stop], np.max(points, axis=0) + 1)
+    center = (low + high - 1) / 2
+    extent = float((high - low).max())
+    middle = (float(center[0]), float(center[1]))
+    if cut_off:
+        return Window.around(middle, 2 * window.side, shape) if window.side < max(shape) else None
+    if extent < SMALL * window.side and window.side > SMALLEST:
+        return Window.around(middle, AGAIN * extent, shape)
+    return None

@@ -1,0 +1,575 @@
+"""The recipe of the shipped model `click`: one click, one object, in images of any kind.
+
+    python training/click.py DATA --out src/napari_unet/weights/click.safetensors
+
+DATA holds `dsb2018`, `usiigaci_phc`, `cells3d_nuclei_3d` and `plant_ovule_cells_3d` (all open: CC0, BSD, MIT, CC BY),
+each with `manifest.csv`. The images of `nuclei_ledger.json` that are held out there are held out here too, and a third
+of `usiigaci_phc`. At least half of every batch is drawn by the generator below: blobs, rods, branching lines, tilings
+with membranes, rings, nested and porous shapes, in many contrasts. Everything is seeded; the ledger is written beside
+this script.
+
+Clicks are simulated as in Sofiiuk et al. 2021: a first one inside the object, then, up to three times, one in the
+largest error of the network's own answer, which becomes the mask channel. Some patches start from a spoilt truth
+instead: that is what the prediction of an automatic model looks like.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nuclei import normalise, read_grey
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+from skimage.io import imread
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_unet.engine.augment import gaussian
+from napari_unet.engine.card import ModelCard, UNetSpec
+from napari_unet.engine.click import CHANNELS, SIZE, draw_disk
+from napari_unet.engine.image import mirrored
+from napari_unet.engine.model import Model, load_model_file, new_model, save_model
+from napari_unet.engine.settings import TrainSettings
+from napari_unet.engine.training import StepDone, Trained, Validated, optimise
+from napari_unet.engine.unet import UNet
+
+HERE = Path(__file__).parent
+SYNTHETIC = 0.55
+"""Part of the patches that are drawn, not photographed."""
+SCENE = 192
+"""Edge of a drawn scene."""
+POOL = 400
+"""Drawn scenes kept at a time; one is replaced for each batch."""
+SMALLEST_AREA = 40
+"""Real objects of fewer pixels teach nothing about a boundary."""
+ROUNDS = (0.5, 0.27, 0.15, 0.08)
+"""Probabilities of 0, 1, 2 and 3 simulated corrections."""
+SPOILT = 0.2
+"""Part of the patches that start from a spoilt truth."""
+RING = 9
+"""Width of the window (max filter) whose ring around an object counts as much as the object."""
+USIIGACI_HELD_OUT = 7
+"""The first fields of usiigaci_phc/dev, about a third, are not trained on."""
+
+Labels = NDArray[np.int32]
+Grey = NDArray[np.float32]
+
+
+# --- drawn scenes -----------------------------------------------------------------------------------------------------
+
+
+def smooth_noise(rng: np.random.Generator, edge: int, grain: float) -> Grey:
+    """Return noise of mean 0 and standard deviation 1 whose grains are about `grain` pixels."""
+    coarse = max(3, round(edge / max(grain, 1)))
+    small = torch.from_numpy(rng.standard_normal((1, 1, coarse, coarse)).astype(np.float32))
+    grown = F.interpolate(small, (edge, edge), mode="bicubic", align_corners=True)[0, 0].numpy()
+    return (grown - grown.mean()) / max(float(grown.std()), 1e-6)
+
+
+def stamp(labels: Labels, inside: NDArray[np.bool_], top: int, left: int, apart: bool) -> None:
+    """Add one object, without covering others; with `apart` it keeps clear of them."""
+    height, width = inside.shape
+    y0, x0 = max(top, 0), max(left, 0)
+    y1, x1 = min(top + height, labels.shape[0]), min(left + width, labels.shape[1])
+    if y1 - y0 < 4 or x1 - x0 < 4:
+        return
+    part = inside[y0 - top : y1 - top, x0 - left : x1 - left]
+    here = labels[y0:y1, x0:x1]
+    if apart and (here[part] > 0).any():
+        return
+    here[part & (here == 0)] = labels.max() + 1
+
+
+def blob(rng: np.random.Generator, radius: float, wobble: float, stretch: float) -> NDArray[np.bool_]:
+    """Return a star-shaped blob in its bounding square."""
+    reach = int(np.ceil(radius * stretch * (1 + 2 * wobble))) + 1
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    turn = rng.uniform(0, np.pi)
+    u, v = x * np.cos(turn) + y * np.sin(turn), (y * np.cos(turn) - x * np.sin(turn)) * stretch
+    angle = np.arctan2(v, u)
+    edge = np.ones_like(angle)
+    for k in range(2, 7):
+        edge += wobble / k * rng.normal() * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
+    return np.hypot(u, v) / np.sqrt(stretch) < radius * edge
+
+
+def blobs(rng: np.random.Generator) -> Labels:
+    """Cells and nuclei: alone or touching."""
+    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
+    radius, apart = np.exp(rng.uniform(np.log(6), np.log(40))), rng.random() < 0.4
+    wobble, stretch = rng.uniform(0, 0.5), rng.uniform(1, 2.2)
+    for _ in range(int(min(40, rng.uniform(0.3, 0.9) * SCENE**2 / (np.pi * radius**2))) + 1):
+        shape = blob(rng, radius * np.exp(rng.normal(0, 0.2)), wobble, stretch)
+        top, left = rng.integers(-len(shape) // 2, SCENE - len(shape) // 2, 2)
+        stamp(labels, shape, int(top), int(left), apart)
+    return labels
+
+
+def curve(rng: np.random.Generator, start: NDArray[np.float64], length: float, bend: float) -> NDArray[np.float64]:
+    """Return the points, a pixel apart, of a line that turns slowly."""
+    turns = np.cumsum(rng.normal(0, bend, max(2, int(length)))) + rng.uniform(0, 2 * np.pi)
+    return start + np.cumsum(np.stack([np.sin(turns), np.cos(turns)], axis=1), axis=0)
+
+
+def near(points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Return the pixels of the scene within `radius` of a point."""
+    canvas = np.ones((SCENE, SCENE), dtype=bool)
+    p = np.round(points).astype(int)
+    p = p[((p >= 0) & (p < SCENE)).all(1)]
+    if not len(p):
+        return ~canvas
+    canvas[p[:, 0], p[:, 1]] = False
+    return ndimage.distance_transform_edt(canvas) <= radius
+
+
+def rods(rng: np.random.Generator) -> Labels:
+    """Bacteria, fibres: capsules, straight or bent."""
+    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
+    radius, length = rng.uniform(2.5, 10), rng.uniform(15, 90)
+    bend, apart = rng.uniform(0, 0.06), rng.random() < 0.5
+    for _ in range(rng.integers(3, 14)):
+        line = curve(rng, rng.uniform(0, SCENE, 2), length * np.exp(rng.normal(0, 0.2)), bend)
+        stamp(labels, near(line, radius), 0, 0, apart)
+    return labels
+
+
+def branches(rng: np.random.Generator) -> Labels:
+    """Neurites, vessels, roots: lines that branch."""
+    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
+    for _ in range(rng.integers(1, 5)):
+        lines = [curve(rng, rng.uniform(20, SCENE - 20, 2), rng.uniform(50, 170), 0.08)]
+        for _ in range(rng.integers(1, 6)):
+            trunk = lines[rng.integers(len(lines))]
+            lines.append(curve(rng, trunk[rng.integers(len(trunk))], rng.uniform(20, 80), 0.08))
+        shape = near(np.concatenate(lines), rng.uniform(1.5, 5))
+        if rng.random() < 0.5:
+            soma = lines[0][0]
+            shape |= near(soma[None], rng.uniform(8, 18))
+        stamp(labels, shape, 0, 0, apart=False)
+    return labels
+
+
+def tiling(rng: np.random.Generator) -> Labels:
+    """Tissue, neuropil: cells that fill the plane, with or without membranes (label 0)."""
+    count = int(np.exp(rng.uniform(np.log(6), np.log(120))))
+    seeds = rng.uniform(-20, SCENE + 20, (count, 2))
+    y, x = np.mgrid[:SCENE, :SCENE].astype(np.float32)
+    warp, grain = rng.uniform(0, 10), rng.uniform(15, 50)
+    y += warp * smooth_noise(rng, SCENE, grain)
+    x += warp * smooth_noise(rng, SCENE, grain) * rng.uniform(0.5, 2)
+    distance, index = cKDTree(seeds).query(np.stack([y.ravel(), x.ravel()], axis=1), k=2)
+    labels = (index[:, 0] + 1).astype(np.int32).reshape(SCENE, SCENE)
+    membrane = (distance[:, 1] - distance[:, 0]).reshape(SCENE, SCENE) < rng.choice([0, rng.uniform(1, 8)])
+    labels[membrane] = 0
+    if rng.random() < 0.3:
+        labels[np.isin(labels, rng.permutation(count)[: int(count * rng.uniform(0, 0.5))] + 1)] = 0
+    return labels
+
+
+def rings(rng: np.random.Generator) -> Labels:
+    """Vesicles, mitochondria, beads: objects with a hole, or only their rims, or what is in them."""
+    labels = blobs(rng)
+    deep = np.zeros(labels.shape, dtype=np.float32)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            mine = labels[box] == label
+            depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
+            deep[box] += np.where(mine, depth / max(depth.max(), 1), 0)
+    cut = rng.uniform(0.25, 0.7)
+    return np.where(deep > cut, 0, labels) if rng.random() < 0.6 else np.where(deep > cut, labels, 0)
+
+
+def pores(rng: np.random.Generator) -> Labels:
+    """Shapes without any rule: the level sets of noise."""
+    noise = smooth_noise(rng, SCENE, rng.uniform(8, 45)) + rng.uniform(0, 0.4) * smooth_noise(rng, SCENE, 5)
+    return ndimage.label(noise > rng.uniform(-0.2, 1.0))[0].astype(np.int32)
+
+
+KINDS = ((blobs, 0.3), (rods, 0.12), (branches, 0.12), (tiling, 0.24), (rings, 0.12), (pores, 0.1))
+
+
+def paint(labels: Labels, rng: np.random.Generator) -> Grey:
+    """Return a picture of a scene: fill, outline, relief, halo, textures, shading and clutter in random strengths."""
+    inside = labels > 0
+    soft = ndimage.gaussian_filter(inside.astype(np.float32), rng.uniform(0.4, 1.5))
+    different = np.zeros_like(inside)
+    different[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    different[1:] |= labels[1:] != labels[:-1]
+    outline = ndimage.gaussian_filter(different.astype(np.float32), rng.uniform(0.6, 2.0))
+    outline /= max(float(outline.max()), 1e-6)
+    style = rng.choice(["fill", "outline", "relief", "halo", "texture"], p=[0.4, 0.22, 0.14, 0.12, 0.12])
+    levels = rng.uniform(0, 1, labels.max() + 1).astype(np.float32)
+    own = levels[labels] * inside
+    fine, coarse = smooth_noise(rng, SCENE, rng.uniform(1, 4)), smooth_noise(rng, SCENE, rng.uniform(5, 20))
+    strength = np.exp(rng.uniform(np.log(0.02), np.log(0.35)))
+    texture = strength * np.where(inside, fine, coarse if rng.random() < 0.5 else fine * rng.uniform(0.2, 1))
+    if style == "fill":
+        picture = soft * rng.uniform(0.5, 1) + rng.uniform(0, 0.6) * own + outline * rng.choice([0, rng.normal(0, 0.4)])
+    elif style == "outline":
+        picture = outline + rng.uniform(0, 0.25) * soft + rng.uniform(0, 0.2) * own
+    elif style == "relief":
+        height = ndimage.gaussian_filter(inside + 0.5 * levels[labels], rng.uniform(1, 4))
+        turn = rng.uniform(0, 2 * np.pi)
+        dy, dx = np.gradient(height)
+        slope = dy * np.sin(turn) + dx * np.cos(turn)
+        picture = slope / max(float(np.abs(slope).max()), 1e-6) + rng.uniform(-0.2, 0.2) * soft
+        texture = texture * rng.uniform(0.3, 1.5)
+    elif style == "halo":
+        picture = soft * rng.uniform(-0.4, 1) - ndimage.gaussian_filter(soft, rng.uniform(3, 9)) + 0.3 * outline
+    else:
+        grains = (smooth_noise(rng, SCENE, rng.uniform(1, 3)), smooth_noise(rng, SCENE, rng.uniform(4, 10)))
+        first, second = grains if rng.random() < 0.5 else grains[::-1]
+        picture = np.where(inside, first, second * rng.uniform(0.1, 1)) * 0.3
+    if rng.random() < 0.5:  # organelles: clutter that is not the object's boundary
+        spots = smooth_noise(rng, SCENE, rng.uniform(3, 9)) > rng.uniform(1.2, 2.2)
+        where = inside if rng.random() < 0.7 else np.ones_like(inside)
+        picture = picture + rng.normal(0, 0.4) * ndimage.gaussian_filter((spots & where).astype(np.float32), 0.8)
+    shading = rng.uniform(0, 0.3) * smooth_noise(rng, SCENE, rng.uniform(60, 190))
+    picture = (picture + texture + shading).astype(np.float32)
+    return normalise(picture, (1.0, 99.8)).astype(np.float32)
+
+
+def drawn(rng: np.random.Generator) -> Source:
+    """Return one drawn scene."""
+    kinds, odds = zip(*KINDS, strict=True)
+    labels = kinds[rng.choice(len(kinds), p=odds)](rng)
+    picture = paint(labels, rng)
+    if rng.random() < 0.15:  # what is between the objects is an object too
+        gaps = ndimage.label(labels == 0)[0]
+        labels = np.where(labels > 0, labels, gaps + labels.max()).astype(np.int32)
+    return source(picture, labels, 30)
+
+
+# --- objects, patches, clicks -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """An image, its objects, and where each lies."""
+
+    stack: NDArray[np.float16]
+    labels: Labels
+    boxes: NDArray[np.int64]
+    """(n, 5): label, top, left, bottom, right."""
+
+
+def source(grey: Grey, labels: Labels, smallest: int = SMALLEST_AREA) -> Source:
+    """Find the objects of an image."""
+    areas = np.bincount(labels.ravel())
+    boxes = [
+        (label, box[0].start, box[1].start, box[0].stop, box[1].stop)
+        for label, box in enumerate(ndimage.find_objects(labels), start=1)
+        if box is not None and areas[label] >= smallest and areas[label] < 0.7 * labels.size
+    ]
+    return Source(grey[None].astype(np.float16), labels, np.array(boxes, dtype=np.int64).reshape(-1, 5))
+
+
+def mirrored_patch(stack: NDArray[Any], center: tuple[int, ...], half: tuple[int, ...]) -> NDArray[Any]:
+    """Return the ``2 half + 1`` pixels around `center` of ``(c, h, w)``, mirrored beyond the border."""
+    index = [mirrored(m - h, m + h + 1, n) for m, h, n in zip(center, half, stack.shape[1:], strict=True)]
+    return stack[(slice(None), *np.ix_(*index))]
+
+
+def inner_point(mask: NDArray[np.bool_], rng: np.random.Generator, exact: float) -> tuple[float, float] | None:
+    """Return a point of a mask: its innermost one with probability `exact`, else any, the deeper the likelier.
+
+    Computed at half the resolution, which is quick and as exact as a hand.
+    """
+    half = mask.reshape(SIZE // 2, 2, SIZE // 2, 2).mean((1, 3)) >= 0.5
+    if not half.any():
+        places = np.flatnonzero(mask)
+        if not len(places):
+            return None
+        y, x = divmod(int(places[rng.integers(len(places))]), SIZE)
+        return float(y), float(x)
+    distance = ndimage.distance_transform_edt(np.pad(half, 1))[1:-1, 1:-1]
+    if rng.random() < exact:
+        index = int(distance.argmax())
+    else:
+        odds = distance.ravel() ** rng.uniform(0.3, 2)
+        index = int(np.searchsorted(np.cumsum(odds), rng.random() * odds.sum()))
+    y, x = divmod(min(index, half.size - 1), SIZE // 2)
+    return float(2 * y + rng.integers(2)), float(2 * x + rng.integers(2))
+
+
+def largest_error(answer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], bool] | None:
+    """Return the largest connected error, and whether it is something missing."""
+    best: tuple[int, NDArray[np.bool_], bool] | None = None
+    for missing, wrong in ((True, truth & ~answer), (False, answer & ~truth)):
+        pieces, count = ndimage.label(wrong)
+        if count:
+            sizes = np.bincount(pieces.ravel())
+            sizes[0] = 0
+            if best is None or sizes.max() > best[0]:
+                best = (int(sizes.max()), pieces == sizes.argmax(), missing)
+    return None if best is None else (best[1], best[2])
+
+
+def spoilt(truth: NDArray[np.bool_], others: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return a truth as an automatic model might see it: too small, too large, moved, merged, broken."""
+    way = rng.integers(6)
+    size = int(rng.integers(1, 6))
+    if way == 0:
+        return ndimage.binary_erosion(truth, iterations=size)
+    if way == 1:
+        return ndimage.binary_dilation(truth, iterations=size)
+    if way == 2:
+        return np.roll(truth, tuple(rng.integers(-8, 9, 2)), axis=(0, 1))
+    if way == 3:
+        return truth | others
+    rough = smooth_noise(rng, SIZE, rng.uniform(10, 40)) > rng.uniform(-1, 0.5)
+    return truth & rough if way == 4 else (truth | (ndimage.binary_dilation(truth, iterations=8) & rough))
+
+
+class ClickSampler:
+    """Draws batches of patches with one object each, and clicks on it."""
+
+    def __init__(self, sources: list[list[Source]], seed: int, batch: int) -> None:
+        self._real, self._batch = sources, batch
+        self._rng = np.random.default_rng(seed)
+        self._drawn = [drawn(self._rng) for _ in range(POOL)]
+
+    def batch(self, network: UNet) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pixels (grey, clicks, mask so far), targets and weights, each ``(n, ·, SIZE, SIZE)``."""
+        rng = self._rng
+        self._drawn[rng.integers(POOL)] = drawn(rng)
+        pixels = torch.zeros(self._batch, CHANNELS, SIZE, SIZE)
+        truths = np.zeros((self._batch, SIZE, SIZE), dtype=bool)
+        for i in range(self._batch):
+            while True:
+                grey, truth, others = self._patch()
+                click = self._first_click(truth)
+                if click is not None:
+                    break
+            pieces, count = ndimage.label(truth)
+            truth = pieces == pieces[int(click[0]), int(click[1])] if count > 1 else truth
+            pixels[i, 0], truths[i] = changed(grey[None], rng)[0], truth
+            if rng.random() < SPOILT:
+                guess = spoilt(truth, others, rng)
+                pixels[i, 3] = torch.from_numpy(guess.astype(np.float32))
+                if rng.random() < 0.6 and self._correct(pixels[i], guess, truth):
+                    continue
+            draw_disk(pixels[i, 1].numpy(), click)
+        self._rounds(network, pixels, truths)
+        target = torch.from_numpy(truths.astype(np.float32))[:, None]
+        return pixels, target, weights(target)
+
+    def _patch(self) -> tuple[Tensor, NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return grey, the object, and its neighbours, turned and zoomed at random."""
+        rng = self._rng
+        while True:
+            chosen = self._drawn if rng.random() < SYNTHETIC else self._real[rng.integers(len(self._real))]
+            picture = chosen[rng.integers(len(chosen))]
+            if len(picture.boxes):
+                break
+        label, top, left, bottom, right = (int(v) for v in picture.boxes[rng.integers(len(picture.boxes))])
+        extent = max(bottom - top, right - left)
+        # most objects are seen as the zoom will show them, some as they meet the first window
+        seen = rng.uniform(0.3, 0.85) if rng.random() < 0.65 else np.exp(rng.uniform(np.log(0.07), np.log(1.4)))
+        zoom = float(np.clip(SIZE * seen / extent, 0.25, 4))
+        angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.7 else rng.integers(4) * np.pi / 2
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = turn @ np.diag(rng.choice([-1.0, 1.0], 2) * np.exp(rng.normal(0, 0.08, 2))) / zoom
+        room = max(0.0, SIZE - extent * zoom) / 2 if rng.random() < 0.5 else 8.0
+        jitter = rng.uniform(-room, room, 2) / zoom
+        center = (int((top + bottom) / 2 + jitter[0]), int((left + right) / 2 + jitter[1]))
+        ticks = torch.linspace(-(SIZE - 1) / 2, (SIZE - 1) / 2, SIZE)
+        grid = torch.stack(torch.meshgrid(ticks, ticks, indexing="ij"), dim=-1) @ torch.from_numpy(matrix.T).float()
+        if rng.random() < 0.3:
+            coarse = torch.from_numpy(rng.normal(0, 4 / zoom, (1, 2, 4, 4))).float()
+            grid += F.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=True)[0].movedim(0, -1)
+        half = tuple(int(np.ceil(float(grid[..., d].abs().max()))) + 1 for d in range(2))
+        cut = torch.from_numpy(mirrored_patch(picture.stack, center, half))[None].float()
+        ids = mirrored_patch(picture.labels[None], center, half)[0]
+        mine = torch.from_numpy(np.stack([ids == label, (ids > 0) & (ids != label)]).astype(np.float32))[None]
+        if zoom < 0.75:
+            cut = gaussian(cut[0], 0.45 / zoom)[None]
+        where = (grid / torch.tensor(half, dtype=torch.float32)).flip(-1)[None]
+        grey = F.grid_sample(cut, where, mode="bilinear", align_corners=True, padding_mode="border")[0, 0]
+        masks = F.grid_sample(mine, where, mode="bilinear", align_corners=True, padding_mode="border")[0] > 0.5
+        return grey, masks[0].numpy(), masks[1].numpy()
+
+    def _first_click(self, truth: NDArray[np.bool_]) -> tuple[float, float] | None:
+        if np.count_nonzero(truth) < 12:
+            return None
+        click = inner_point(truth, self._rng, 0.5)
+        return click if click is not None and truth[int(click[0]), int(click[1])] else None
+
+    def _correct(self, pixels: Tensor, answer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> bool:
+        """Add a click in the largest error of an answer; returns whether there was one."""
+        error = largest_error(answer, truth)
+        point = inner_point(error[0], self._rng, 0.5) if error is not None else None
+        if error is None or point is None:
+            return False
+        draw_disk(pixels[1 if error[1] else 2].numpy(), point)
+        return True
+
+    @torch.no_grad()
+    def _rounds(self, network: UNet, pixels: Tensor, truths: NDArray[np.bool_]) -> None:
+        """Let the network answer, correct it, and hand its answer back as the mask so far."""
+        rounds = self._rng.choice(len(ROUNDS), self._batch, p=ROUNDS)
+        network.eval()
+        for done in range(int(rounds.max(initial=0))):
+            on = np.flatnonzero(rounds > done)
+            device = next(network.parameters()).device
+            answers = (network(pixels[on].to(device))[:, 0] > 0).cpu().numpy()
+            for i, answer in zip(on, answers, strict=True):
+                pixels[i, 3] = torch.from_numpy(answer.astype(np.float32))
+                self._correct(pixels[i], answer, truths[i])
+        network.train()
+
+
+def changed(grey: Tensor, rng: np.random.Generator) -> Tensor:
+    """Change the grey values of a patch: contrast, gamma, inversion, shading, blur, noise."""
+    if rng.random() < 0.35:
+        grey = gaussian(grey, rng.uniform(0.3, 2))
+    if rng.random() < 0.5:  # as if the window itself had been normalised
+        low, high = torch.quantile(grey.flatten(), torch.tensor([0.01, 0.995]))
+        grey = ((grey - low) / (high - low).clamp(min=1e-3)).clamp(-1, 4)
+    low = grey.amin()
+    span = (grey.amax() - low).clamp(min=1e-3)
+    grey = ((grey - low) / span) ** float(2 ** rng.normal(0, 0.6)) * span + low
+    if rng.random() < 0.5:
+        grey = 1 - grey
+    grey = grey * float(np.exp(rng.normal(-0.1, 0.4))) + float(rng.normal(0, 0.2))
+    if rng.random() < 0.3:
+        grey = grey + torch.from_numpy(smooth_noise(rng, SIZE, 80))[None] * float(rng.uniform(0, 0.2))
+    if rng.random() < 0.6:
+        noise = torch.from_numpy(rng.standard_normal(grey.shape, dtype=np.float32))
+        grey = grey + noise * float(rng.uniform(0, 0.15))
+    return grey.clamp(-1, 4)
+
+
+def weights(target: Tensor) -> Tensor:
+    """Return how much each pixel counts.
+
+    The object and a ring around it count 1, so that the boundary lands in the middle; what lies further counts so much
+    less that it does not outweigh the object. Small objects count a little more.
+    """
+    ring = F.max_pool2d(target, RING, stride=1, padding=RING // 2) - target
+    far = 1 - target - ring
+    mass, near_mass, far_mass = (x.sum((1, 2, 3), keepdim=True) for x in (target, ring, far))
+    beyond = ((mass - near_mass).clamp(min=0) / far_mass.clamp(min=1)).clamp(min=0.05, max=1)
+    return (target + ring + beyond * far) * (1000 / mass.clamp(min=60)).sqrt().clamp(max=3)
+
+
+# --- data and training ------------------------------------------------------------------------------------------------
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """Return the manifest's rows of the part that may be trained on."""
+    with open(folder / "manifest.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "dev"]
+    return [row for row in rows if (folder / row["image"]).exists()]  # a manifest may list more than was copied
+
+
+def photographs(data: Path, ledger: list[dict[str, object]]) -> Iterator[list[Source]]:
+    """Yield the sources of each data set, and write down what was used."""
+    nuclei = json.loads((HERE / "nuclei_ledger.json").read_text())["images"]
+    kept_out = {entry["image"] for entry in nuclei if entry["held_out"]}
+    for name in ("dsb2018", "usiigaci_phc", "cells3d_nuclei_3d", "plant_ovule_cells_3d"):
+        sources = []
+        for number, row in enumerate(rows_of(data / name)):
+            image, mask = data / name / row["image"], data / name / row["mask"]
+            held_out = row["image"] in kept_out if name == "dsb2018" else False
+            held_out |= name == "usiigaci_phc" and number < USIIGACI_HELD_OUT
+            digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
+            ledger.append({"image": f"{name}/{row['image']}", "sha256": digest, "held_out": held_out})
+            if held_out:
+                continue
+            labels = imread(mask).astype(np.int32)
+            if labels.ndim == 2:
+                sources.append(source(normalise(read_grey(image), (1.0, 99.8)), labels))
+            else:
+                volume = normalise(imread(image).astype(np.float32), (1.0, 99.8))
+                every = max(1, len(volume) // 16)
+                for plane, truth in zip(volume[::every], labels[::every], strict=True):
+                    sources.append(source(plane, truth))
+        yield [s for s in sources if len(s.boxes)]
+
+
+def main() -> None:
+    """Train and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--start", type=Path, help="go on from this model file")
+    parser.add_argument("--seed", type=int, default=2015)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+
+    card = ModelCard(
+        name="click",
+        task="click",
+        spec=UNetSpec(in_channels=CHANNELS, out_channels=1),
+        classes=("background", "object"),
+        description=(
+            "One click, one object, in 2D images of any kind. Trained on nuclei (fluorescence, H&E), cells in phase "
+            "contrast, plant cells and, for the larger part, drawn shapes. Limits: objects without a visible boundary, "
+            "and objects that consist of separate pieces, need more clicks."
+        ),
+        licence="CC0 (BBBC038), MIT (Usiigaci), BSD-3 (cells3d of scikit-image), CC BY (PlantSeg sample), and drawn",
+    )
+    ledger: list[dict[str, object]] = []
+    try:
+        sources = list(photographs(options.data, ledger))
+    except (OSError, ValueError) as error:
+        sys.exit(f"The training data cannot be read ({error}): give the folder that holds dsb2018 and the other sets.")
+    record = {"recipe": "training/click.py", "seed": options.seed, "licence": card.licence, "images": ledger}
+    (HERE / "click_ledger.json").write_text(json.dumps(record, indent=0))
+    print([(len(part), sum(len(s.boxes) for s in part)) for part in sources], flush=True)
+
+    settings = TrainSettings(
+        steps=options.steps,
+        minutes=options.minutes,
+        batch=options.batch,
+        patch=SIZE,
+        learning_rate=2e-3,
+        weight_decay=1e-3,
+        frozen_statistics=False,
+        averaging=0.997,
+        pull=0,
+        validate_every=300,
+        seed=options.seed,
+        device=options.device,
+    )
+    # most of the nuclei are in one set: each set is weighted by how often it stands here
+    dsb, usiigaci, cells3d, ovule = sources
+    sampler = ClickSampler([dsb, dsb, dsb, usiigaci, usiigaci, cells3d, ovule], options.seed, options.batch)
+    model = load_model_file(options.start) if options.start else new_model(card, options.seed)
+    began, losses = time.monotonic(), []
+    for event in optimise(model, sampler, settings, lambda _: None):
+        if isinstance(event, StepDone):
+            losses.append(event.loss)
+            if event.step % 50 == 0:
+                print(f"step {event.step} loss {np.mean(losses[-50:]):.4f} {event.seconds:.0f} s", flush=True)
+        elif isinstance(event, (Validated, Trained)):
+            facts = {
+                "recipe": "training/click.py",
+                "ledger": "training/click_ledger.json",
+                "steps": len(losses),
+                "seed": options.seed,
+                "images": sum(not entry["held_out"] for entry in ledger),
+                "drawn": SYNTHETIC,
+                "minutes": round((time.monotonic() - began) / 60, 1),
+            }
+            save_model(Model(replace(card, training=facts), event.model.network), options.out, half=True)
+
+
+if __name__ == "__main__":
+    main()
