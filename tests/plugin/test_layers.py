@@ -105,6 +105,7 @@ def pixels_of(layout: Layout) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     return pixels, truth
 
 
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_labels_lie_on_the_pixels(viewer: ViewerModel, session, jobs, heard, name: str) -> None:
     layout = LAYOUTS[name]

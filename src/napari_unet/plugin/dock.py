@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from . import jobs
-from .segment_panel import SegmentPanel, form_layout, narrow
+from .segment_panel import SegmentPanel, form_layout, label, narrow
 from .session import Message, Progress, Session
 
 REDRAW = 100
@@ -53,8 +53,8 @@ class UNetDock(QWidget):
         self.device.currentIndexChanged.connect(self._on_device)
         self._offer_devices(["cpu"])
         top = form_layout()
-        top.addRow("model", self.model)
-        top.addRow("device", self.device)
+        top.addRow(label("model"), self.model)
+        top.addRow(label("device"), self.device)
 
         self.segment_panel = SegmentPanel(self.session)
         self.panels = QTabWidget()

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 from magicgui.widgets import CheckBox, Container, FloatSlider, SpinBox
 from magicgui.widgets.bases import ValueWidget
+from qtpy.QtWidgets import QAbstractSpinBox
 
 from ..engine.errors import InvalidSettings
 
@@ -94,7 +95,10 @@ def _widget(hint: Any, value: Any, **options: Any) -> ValueWidget[Any]:
     if hint is bool:
         return CheckBox(value=value, text=options.pop("label"), label="", **options)
     if hint is float:
-        return FloatSlider(value=value, min=0.05, max=0.95, step=0.05, tracking=True, **options)
+        slider = FloatSlider(value=value, min=0.05, max=0.95, step=0.05, tracking=True, **options)
+        for readout in slider.native.findChildren(QAbstractSpinBox):
+            readout.setFixedWidth(44)  # else it takes half of a narrow dock
+        return slider
     if hint is int:
         return SpinBox(value=value, min=0, max=1_000_000, **options)
     if hint == int | None:

@@ -208,7 +208,7 @@ def in_view(viewer: ViewerModel, layer: ImageLayer, image: Image) -> tuple[slice
 
 def file_of(layer: Layer) -> str:
     """Return the path a layer was opened from, or what its file would be called."""
-    path = layer.source.path
+    path = layer.source.path or layer.metadata.get("path")
     return str(path) if path else f"{layer.name}.tif"
 
 

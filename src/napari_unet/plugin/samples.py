@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from .. import samples as package
 from ..samples import load
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -20,4 +22,6 @@ def histology() -> list[LayerData]:
 
 
 def _layer(name: str) -> list[LayerData]:
-    return [(load(name)[0], {"name": name}, "image")]
+    image = load(name)[0]
+    path = Path(package.__file__).parent / f"{name}.png"
+    return [(image.array, {"name": name, "rgb": image.rgb, "metadata": {"path": str(path)}}, "image")]

@@ -130,6 +130,7 @@ class Session:
         self._run: _Run | None = None
         self._wanted: ObjectSettings | None = None
         self._writing = False
+        self._last = Message("")
         self.dirty = False
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -149,6 +150,8 @@ class Session:
             self.image_layer, self._axes = layer, None
             self.settings = replace(self.settings, channel=None)
             self._guess_channel()
+            if self._last.is_error:
+                self.tell("")  # it was about another image
         self.changed.emit()
 
     def refresh_models(self) -> None:
@@ -589,7 +592,8 @@ class Session:
 
     def tell(self, text: str, *, is_error: bool = False) -> None:
         """Say one sentence to the user."""
-        self.told.emit(Message(text, is_error))
+        self._last = Message(text, is_error)
+        self.told.emit(self._last)
 
 
 def in_one_sentence(error: Exception) -> str:
