@@ -261,10 +261,10 @@ def _named(
     sizes = tuple((spacing or {}).get(a, 1.0) for a in axes)
     sizes = tuple(s if 0 < s < float("inf") else 1.0 for s in sizes)
     colour = rgb and "c" in axes and len(axes) == len(array.shape) and array.shape[axes.index("c")] in (3, 4)
-    return Image(array, axes, sizes, unit, _stem(path), colour)
+    return Image(array, axes, sizes, unit, stem(path), colour)
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
     """Return a file's name without its ending, or endings such as ``.ome.tif``."""
     return re.sub(r"(\.ome)?\.[^.]+$", "", path.name, flags=re.IGNORECASE) or path.name
 

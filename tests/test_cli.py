@@ -1,0 +1,323 @@
+"""The command line, run in this process unless start-up itself is measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Picture
+
+from napari_unet import cli
+from napari_unet.engine.card import ModelCard, UNetSpec
+from napari_unet.engine.errors import OutOfMemory
+from napari_unet.engine.files import open_image
+from napari_unet.engine.library import Library
+from napari_unet.engine.model import new_model
+
+SPEC = UNetSpec(channels=(4, 8), out_channels=2)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch, capsys):
+    """Run a command in an empty folder with two small random models; gives exit status, stdout and stderr."""
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path / "home"))
+    library = Library()
+    library.add(new_model(ModelCard(name="tiny", task="semantic", spec=SPEC)))
+    objects = UNetSpec(channels=(4, 8), out_channels=3)
+    library.add(new_model(ModelCard(name="blobs", task="objects", spec=objects)))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["napari-unet", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        said = capsys.readouterr()
+        return int(stopped.value.code or 0), said.out, said.err
+
+    return call
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+
+
+def save(name: str, *shape: int) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(name, noise(*(shape or (32, 48))), photometric="minisblack")
+
+
+# ---------------------------------------------------------------- start-up
+
+
+HELP = """
+import resource, sys
+sys.argv = ["napari-unet", *sys.argv[1:]]
+from napari_unet.cli import main
+try:
+    main()
+except SystemExit:
+    pass
+heavy = {"torch", "numpy", "napari", "qtpy", "rich.console"} & set(sys.modules)
+print("loaded:", sorted(heavy))
+"""
+
+
+@pytest.mark.parametrize("command", [[], ["segment"], ["evaluate"], ["models"], ["info"], ["demo"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    said = subprocess.run([sys.executable, "-c", HELP, *command, "--help"], capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_the_version_is_printed(run) -> None:
+    from napari_unet import __version__
+
+    assert run("--version") == (0, f"{__version__}\n", "")
+
+
+def test_a_wrong_option_has_the_exit_status_of_a_wrong_usage(run) -> None:
+    status, _, err = run("segment", "--no-such-option")
+    assert status == 2
+    assert "--no-such-option" in err
+
+
+# ---------------------------------------------------------------- segment
+
+
+def test_segment_writes_labels_and_prints_their_path_only(run) -> None:
+    save("a.tif")
+    assert run("segment", "a.tif", "-o", "new/labels.tif", "--model", "tiny") == (0, f"{Path('new/labels.tif')}\n", "")
+    assert open_image("new/labels.tif").shape == (32, 48)
+
+
+def test_segment_gives_the_labels_of_the_python_call(run) -> None:
+    from napari_unet import segment
+
+    save("a.tif")
+    run("segment", "a.tif", "-o", "labels.npy", "--model", "blobs", "--device", "cpu")
+    np.testing.assert_array_equal(np.load("labels.npy"), segment(noise(32, 48), "blobs", device="cpu"))
+
+
+def test_thresholds_reach_the_objects(run) -> None:
+    save("a.tif")
+    run(
+        "segment", "a.tif", "-o", "all.npy", "--model", "blobs", "--foreground-threshold", "0.01", "--minimal-size", "0"
+    )
+    run("segment", "a.tif", "-o", "none.npy", "--model", "blobs", "--minimal-size", "100000")
+    assert np.load("all.npy").max() > 0
+    assert np.load("none.npy").max() == 0
+
+
+def test_thresholds_are_refused_for_classes(run) -> None:
+    save("a.tif")
+    status, _, err = run("segment", "a.tif", "-o", "l.tif", "--model", "tiny", "--seed-threshold", "0.4")
+    assert status == 1
+    assert err == "napari-unet: --seed-threshold is for models that find objects, but 'tiny' is not: leave it out.\n"
+
+
+def test_the_channel_is_chosen(run) -> None:
+    tifffile.imwrite("c.tif", np.stack([noise(32, 48), noise(32, 48, seed=1)]), imagej=True, metadata={"axes": "CYX"})
+    tifffile.imwrite("one.tif", noise(32, 48, seed=1))
+    run("segment", "c.tif", "-o", "c.npy", "--model", "tiny", "--channel", "1")
+    run("segment", "one.tif", "-o", "one.npy", "--model", "tiny")
+    np.testing.assert_array_equal(np.load("c.npy"), np.load("one.npy"))
+
+
+def test_axes_are_named(run) -> None:
+    save("a.tif", 3, 32, 48)
+    run("segment", "a.tif", "-o", "l.tif", "--model", "tiny", "--axes", "TYX")
+    assert open_image("l.tif").axes == "tyx"
+
+
+@pytest.mark.parametrize("name", ["l.tif", "l.zarr"])
+def test_probabilities_are_written_beside_the_labels(run, name: str) -> None:
+    save("a.tif")
+    status, out, _ = run("segment", "a.tif", "-o", name, "--model", "tiny", "--probabilities")
+    beside = f"l_probabilities{Path(name).suffix}"
+    assert (status, out.split()) == (0, [name, beside])
+    np.testing.assert_allclose(np.asarray(open_image(beside).array[:]).sum(0), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("out", ["results", "results/"])
+def test_several_images_go_to_a_folder(run, out: str) -> None:
+    for name in ("in/a.tif", "in/b.ome.tif"):
+        save(name)
+    status, printed, _ = run("segment", "in", "-o", out, "--model", "tiny")
+    assert (status, printed.split()) == (0, [str(Path("results/a_labels.tif")), str(Path("results/b_labels.tif"))])
+
+
+def test_one_image_goes_into_a_folder_that_exists(run) -> None:
+    save("a.tif")
+    Path("there.d").mkdir()
+    assert run("segment", "a.tif", "-o", "there.d", "--model", "tiny")[1].strip() == str(Path("there.d/a_labels.tif"))
+
+
+def test_several_images_do_not_go_to_one_file(run) -> None:
+    save("a.tif")
+    save("b.tif")
+    status, _, err = run("segment", "a.tif", "b.tif", "-o", "labels.tif", "--model", "tiny")
+    assert status == 1
+    assert err == "napari-unet: Several images cannot all be written to labels.tif: give a folder, such as labels/.\n"
+
+
+def test_images_of_one_name_are_refused_before_the_first_is_segmented(run) -> None:
+    save("a/x.tif")
+    save("b/x.tif")
+    status, out, err = run("segment", "a/x.tif", "b/x.tif", "-o", "results", "--model", "tiny")
+    assert (status, out) == (1, "")
+    assert "would both be written to" in err
+    assert not Path("results").exists()
+
+
+def test_an_image_is_not_replaced_by_its_labels(run) -> None:
+    save("a.tif")
+    status, _, err = run("segment", "a.tif", "-o", "a.tif", "--model", "tiny")
+    assert status == 1
+    assert "would replace the image" in err
+
+
+def test_a_failed_image_does_not_stop_the_others(run) -> None:
+    save("b.tif")
+    Path("a.tif").write_text("no image")
+    status, out, err = run("segment", "a.tif", "missing.tif", "b.tif", "-o", "results", "--model", "tiny")
+    assert status == 1
+    assert out.split() == [str(Path("results/b_labels.tif"))]
+    missing, damaged, summary = err.splitlines()
+    assert missing == "napari-unet: missing.tif does not exist: check the spelling and the folder."
+    assert damaged.startswith("napari-unet: a.tif cannot be read as an image")
+    assert summary == "napari-unet: 2 of 3 images failed; 1 done."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["missing.tif", "-o", "l.tif"], "missing.tif does not exist"),
+        (["a.tif", "-o", "l.gif"], "l.gif has no ending that can be written"),
+        (["a.tif", "-o", "l.tif", "--model", "none"], "There is no model 'none'"),
+        (["a.tif", "-o", "l.tif", "--device", "abacus"], "Device 'abacus' is not known"),
+        (["a.tif", "-o", "l.tif", "--tile", "3"], "Tile 3 is too small"),
+        (["a.tif", "-o", "l.tif", "--channel", "7"], "a.tif: Channel 7 was asked for"),
+        (["a.tif", "-o", "l.tif", "--axes", "QYX"], "a.tif: Axes 'qyx'"),
+        (["a.tif", "-o", "a.tif/l.tif"], f"{Path('a.tif/l.tif')} cannot be written"),
+    ],
+)
+def test_every_failure_is_one_line(run, arguments: list[str], sentence: str) -> None:
+    save("a.tif")
+    status, out, err = run("segment", *arguments, *([] if "--model" in arguments else ["--model", "tiny"]))
+    assert (status, out) == (1, "")
+    assert err.startswith(f"napari-unet: {sentence}")
+    assert err.count("\n") == 1
+
+
+def test_progress_is_drawn_on_a_terminal_only(run, monkeypatch) -> None:
+    save("a.tif")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    status, out, err = run("segment", "a.tif", "-o", "l.tif", "--model", "tiny")
+    assert (status, out) == (0, "l.tif\n")
+    assert "tiles" in err
+
+
+def test_an_interrupt_ends_with_130_and_leaves_no_file(run, monkeypatch) -> None:
+    save("a.tif")
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("napari_unet.engine.inference._probability", interrupted)
+    assert run("segment", "a.tif", "-o", "l.tif", "--model", "tiny")[0] == 130
+    assert not Path("l.tif").exists()
+
+
+def test_out_of_memory_is_one_line_too(run, monkeypatch) -> None:
+    save("a.tif")
+
+    def full(*arguments: object) -> None:
+        raise OutOfMemory("No memory: close other programs.")
+
+    monkeypatch.setattr("napari_unet.engine.inference.normalisation", full)
+    assert run("segment", "a.tif", "-o", "l.tif", "--model", "tiny") == (
+        1,
+        "",
+        "napari-unet: a.tif: No memory: close other programs.\n",
+    )
+
+
+# ---------------------------------------------------------------- evaluate
+
+
+def test_evaluate_prints_every_score(run) -> None:
+    np.save("p.npy", np.array([[1, 1, 1, 0]]))
+    np.save("t.npy", np.array([[1, 1, 1, 1]]))
+    status, out, _ = run("evaluate", "p.npy", "t.npy")
+    lines = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert status == 0
+    assert lines["Dice"] == f"{6 / 7:.4f}"
+    assert (lines["AP@0.75"], lines["AP@0.8"]) == ("1.0000", "0.0000")
+
+
+def test_evaluate_prints_json_without_nan(run) -> None:
+    np.save("p.npy", np.array([[1, 1, 1, 0]]))
+    np.save("t.npy", np.zeros((1, 4), int))
+    status, out, _ = run("evaluate", "p.npy", "t.npy", "--json")
+    scores = json.loads(out, parse_constant=pytest.fail)
+    assert status == 0
+    assert scores["average_precision"]["0.5"] == 0
+    assert scores["v_rand"]["f"] is None
+
+
+def test_evaluate_refuses_different_shapes(run) -> None:
+    np.save("p.npy", np.zeros((3, 4), int))
+    np.save("t.npy", np.zeros((5, 4), int))
+    status, out, err = run("evaluate", "p.npy", "t.npy")
+    assert (status, out) == (1, "")
+    assert "(3, 4), but the truth has (5, 4)" in err
+
+
+# ---------------------------------------------------------------- models, info, demo
+
+
+def test_models_are_listed(run) -> None:
+    status, out, _ = run("models", "list")
+    assert status == 0
+    assert any(line.split()[:4] == ["*", "tiny@1", "semantic", "2D,"] for line in out.splitlines())
+
+
+def test_damaged_models_are_named(run) -> None:
+    (Library().folder / "bad@1.safetensors").write_bytes(b"x")
+    status, _, err = run("models", "list")
+    assert status == 0
+    assert "bad@1.safetensors is left out" in err
+
+
+def test_a_model_is_shown(run) -> None:
+    status, out, _ = run("models", "show", "blobs")
+    assert status == 0
+    assert "foreground 0.5, seed 0.5, minimal size 15" in out
+
+
+def test_info_names_versions_devices_and_the_models_folder(run) -> None:
+    status, out, _ = run("info")
+    names = {line.split()[0] for line in out.splitlines()}
+    assert status == 0
+    assert {"napari-unet", "Python", "torch", "devices", "models"} <= names
+    assert str(Library().folder) in out
+
+
+def test_the_demo_writes_labels_and_a_picture_without_a_display(run, monkeypatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    status, out, _ = run("demo", "-o", "shown")
+    score, labels, picture = out.splitlines()
+    assert status == 0
+    assert float(score.split()[-1]) > 0.7
+    assert open_image(labels).shape == (520, 696)
+    with Picture.open(picture) as opened:
+        assert opened.size == (4 * 696, 2 * 520)
