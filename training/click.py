@@ -35,6 +35,7 @@ from scipy.spatial import cKDTree
 from skimage.io import imread
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
 
 from napari_unet.engine.augment import gaussian
 from napari_unet.engine.card import ModelCard, UNetSpec
@@ -333,38 +334,41 @@ def spoilt(truth: NDArray[np.bool_], others: NDArray[np.bool_], rng: np.random.G
     return truth & rough if way == 4 else (truth | (ndimage.binary_dilation(truth, iterations=8) & rough))
 
 
-class ClickSampler:
-    """Draws batches of patches with one object each, and clicks on it."""
+class Patches(IterableDataset[tuple[Tensor, NDArray[np.bool_]]]):
+    """Batches of patches with one object each and a first click on it: all that needs no network, made beside it."""
 
     def __init__(self, sources: list[list[Source]], seed: int, batch: int) -> None:
         self._real, self._batch = sources, batch
         self._rng = np.random.default_rng(seed)
-        self._drawn = [drawn(self._rng) for _ in range(POOL)]
+        self._drawn: list[Source] = []
 
-    def batch(self, network: UNet) -> tuple[Tensor, Tensor, Tensor]:
-        """Return pixels (grey, clicks, mask so far), targets and weights, each ``(n, ·, SIZE, SIZE)``."""
+    def __iter__(self) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
         rng = self._rng
-        self._drawn[rng.integers(POOL)] = drawn(rng)
-        pixels = torch.zeros(self._batch, CHANNELS, SIZE, SIZE)
-        truths = np.zeros((self._batch, SIZE, SIZE), dtype=bool)
-        for i in range(self._batch):
-            while True:
-                grey, truth, others = self._patch()
-                click = self._first_click(truth)
-                if click is not None:
-                    break
-            pieces, count = ndimage.label(truth)
-            truth = pieces == pieces[int(click[0]), int(click[1])] if count > 1 else truth
-            pixels[i, 0], truths[i] = changed(grey[None], rng)[0], truth
-            if rng.random() < SPOILT:
-                guess = spoilt(truth, others, rng)
-                pixels[i, 3] = torch.from_numpy(guess.astype(np.float32))
-                if rng.random() < 0.6 and self._correct(pixels[i], guess, truth):
-                    continue
-            draw_disk(pixels[i, 1].numpy(), click)
-        self._rounds(network, pixels, truths)
-        target = torch.from_numpy(truths.astype(np.float32))[:, None]
-        return pixels, target, weights(target)
+        self._drawn = [drawn(rng) for _ in range(POOL)]
+        while True:
+            self._drawn[rng.integers(POOL)] = drawn(rng)
+            pixels = torch.zeros(self._batch, CHANNELS, SIZE, SIZE)
+            truths = np.zeros((self._batch, SIZE, SIZE), dtype=bool)
+            for i in range(self._batch):
+                truths[i] = self._fill(pixels[i])
+            yield pixels, truths
+
+    def _fill(self, pixels: Tensor) -> NDArray[np.bool_]:
+        """Draw one patch and its first click into ``(CHANNELS, SIZE, SIZE)``; returns the object."""
+        rng, click = self._rng, None
+        while click is None:
+            grey, truth, others = self._patch()
+            click = self._first_click(truth)
+        pieces, count = ndimage.label(truth)
+        truth = pieces == pieces[int(click[0]), int(click[1])] if count > 1 else truth
+        pixels[0] = changed(grey[None], rng)[0]
+        if rng.random() < SPOILT:
+            guess = spoilt(truth, others, rng)
+            pixels[3] = torch.from_numpy(guess.astype(np.float32))
+            if rng.random() < 0.6 and correct(pixels, guess, truth, rng):
+                return truth
+        draw_disk(pixels[1].numpy(), click)
+        return truth
 
     def _patch(self) -> tuple[Tensor, NDArray[np.bool_], NDArray[np.bool_]]:
         """Return grey, the object, and its neighbours, turned and zoomed at random."""
@@ -407,28 +411,55 @@ class ClickSampler:
         click = inner_point(truth, self._rng, 0.5)
         return click if click is not None and truth[int(click[0]), int(click[1])] else None
 
-    def _correct(self, pixels: Tensor, answer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> bool:
-        """Add a click in the largest error of an answer; returns whether there was one."""
-        error = largest_error(answer, truth)
-        point = inner_point(error[0], self._rng, 0.5) if error is not None else None
-        if error is None or point is None:
-            return False
-        draw_disk(pixels[1 if error[1] else 2].numpy(), point)
-        return True
+
+def correct(pixels: Tensor, answer: NDArray[np.bool_], truth: NDArray[np.bool_], rng: np.random.Generator) -> bool:
+    """Add a click in the largest error of an answer; returns whether there was one."""
+    error = largest_error(answer, truth)
+    point = inner_point(error[0], rng, 0.5) if error is not None else None
+    if error is None or point is None:
+        return False
+    draw_disk(pixels[1 if error[1] else 2].numpy(), point)
+    return True
+
+
+class ClickSampler:
+    """Batches for the step loop: patches, and the network's own answers corrected."""
+
+    def __init__(self, patches: Patches, seed: int) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._patches = iter(DataLoader(patches, batch_size=None, num_workers=1, prefetch_factor=4))
+
+    def batch(self, network: UNet) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pixels (grey, clicks, mask so far), targets and weights, each ``(n, ·, SIZE, SIZE)``."""
+        pixels, truths = next(self._patches)
+        truths = np.asarray(truths)
+        self._rounds(network, pixels, truths)
+        target = torch.from_numpy(truths.astype(np.float32))[:, None]
+        return pixels, target, weights(target)
 
     @torch.no_grad()
     def _rounds(self, network: UNet, pixels: Tensor, truths: NDArray[np.bool_]) -> None:
         """Let the network answer, correct it, and hand its answer back as the mask so far."""
-        rounds = self._rng.choice(len(ROUNDS), self._batch, p=ROUNDS)
+        rounds = self._rng.choice(len(ROUNDS), len(pixels), p=ROUNDS)
+        device = next(network.parameters()).device
         network.eval()
         for done in range(int(rounds.max(initial=0))):
             on = np.flatnonzero(rounds > done)
-            device = next(network.parameters()).device
             answers = (network(pixels[on].to(device))[:, 0] > 0).cpu().numpy()
             for i, answer in zip(on, answers, strict=True):
                 pixels[i, 3] = torch.from_numpy(answer.astype(np.float32))
-                self._correct(pixels[i], answer, truths[i])
+                correct(pixels[i], answer, truths[i], self._rng)
         network.train()
+
+
+class HalfUNet(UNet):
+    """The same network computed in bfloat16: twice as fast on processors that have it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return float32 logits."""
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            logits = super().forward(x.contiguous(memory_format=torch.channels_last))
+        return logits.float()
 
 
 def changed(grey: Tensor, rng: np.random.Generator) -> Tensor:
@@ -511,6 +542,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, help="go on from this model file")
     parser.add_argument("--seed", type=int, default=2015)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--bfloat16", action="store_true", help="compute in half precision")
     options = parser.parse_args()
 
     card = ModelCard(
@@ -550,8 +582,12 @@ def main() -> None:
     )
     # most of the nuclei are in one set: each set is weighted by how often it stands here
     dsb, usiigaci, cells3d, ovule = sources
-    sampler = ClickSampler([dsb, dsb, dsb, usiigaci, usiigaci, cells3d, ovule], options.seed, options.batch)
-    model = load_model_file(options.start) if options.start else new_model(card, options.seed)
+    patches = Patches([dsb, dsb, dsb, usiigaci, usiigaci, cells3d, ovule], options.seed, options.batch)
+    sampler = ClickSampler(patches, options.seed)
+    start = load_model_file(options.start) if options.start else new_model(card, options.seed)
+    network = (HalfUNet if options.bfloat16 else UNet)(card.spec)
+    network.load_state_dict(start.network.state_dict())
+    model = Model(card, network.to(memory_format=torch.channels_last).eval())
     began, losses = time.monotonic(), []
     for event in optimise(model, sampler, settings, lambda _: None):
         if isinstance(event, StepDone):

@@ -278,7 +278,7 @@ def test_what_is_no_plane_is_refused(segmenter: ClickSegmenter, shape: tuple[int
 
 
 def test_a_stack_is_refused_with_the_remedy(segmenter: ClickSegmenter) -> None:
-    with pytest.raises(InvalidImage, match="3 planes.*one at a time"):
+    with pytest.raises(InvalidImage, match=r"3 planes.*one at a time"):
         segmenter.set_image(Image(np.zeros((3, 8, 8)), "zyx"))
 
 
