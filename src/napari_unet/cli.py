@@ -449,7 +449,7 @@ def demo(
     score = average_precision(result.labels, truth, (0.5,))[0.5]
     print(f"{int(result.labels.max())} nuclei found, {int(truth.max())} in the truth; AP@0.5 {score:.3f}")
     if window and _has_display() and importlib.util.find_spec("napari"):
-        _open_window(image)
+        _open_window()
         return
     folder = Path(out)
     labels_path, picture_path = folder / "nuclei_labels.tif", folder / "nuclei.png"
@@ -466,15 +466,14 @@ def _has_display() -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def _open_window(image: Image) -> None:
-    """Open napari with the image and the dock, which segments it."""
+def _open_window() -> None:
+    """Open napari with the sample and the dock, which segments it."""
     import napari
-    import numpy as np
 
     from .plugin.dock import segment_active
 
     viewer = napari.Viewer()
-    viewer.add_image(np.asarray(image.array), name=image.name)
+    viewer.open_sample("napari-unet", "nuclei")
     viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")
     segment_active(viewer)
     napari.run()
