@@ -26,6 +26,7 @@ from .session import Message, Progress, Session
 
 REDRAW = 100
 """Milliseconds between two looks at the tiles that arrived."""
+READY = "Ready: press Segment."
 DEVICES = {"auto": "automatic", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)", "cpu": "processor (CPU)"}
 
 
@@ -102,9 +103,9 @@ class UNetDock(QWidget):
         self.session.told.connect(self._on_message)
         self._refresh()
         self._on_state("idle")
-        if obstacle := self.session.obstacle():
-            self._on_message(Message(obstacle))
-        self._warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
+        self._warm_up = warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
+        running = self.session
+        self.destroyed.connect(lambda: (warm_up.cancel(), running.close()))  # the window was closed as a whole
 
     def event(self, event: QEvent) -> bool:
         """Stop what runs when the dock is closed: napari then takes the parent away, and no other event comes."""
@@ -134,8 +135,11 @@ class UNetDock(QWidget):
                     self.model.setToolTip(tip)
             if not self.model.count():
                 self.model.addItem("no model")
-        if self.message.property("obstacle") and not session.obstacle():
-            self._on_message(Message("Ready: press Segment."))
+        obstacle = session.obstacle()
+        if self.message.property("obstacle") and not obstacle:
+            self._on_message(Message(READY))
+        elif obstacle and self.message.text() in ("", READY):
+            self._on_message(Message(obstacle))
 
     def _offer_devices(self, devices: list[str]) -> None:
         with signals_blocked(self.device):
@@ -172,7 +176,7 @@ class UNetDock(QWidget):
         self.bar.setFormat(f"%p %, {in_time(progress.seconds_left)} left" if progress.done < progress.tiles else "%p %")
 
     def _on_message(self, message: Message) -> None:
-        self.message.setProperty("obstacle", message.text == self.session.obstacle())
+        self.message.setProperty("obstacle", bool(message.text) and message.text == self.session.obstacle())
         self.message.setText(message.text)
         self.message.setStyleSheet("color: #ff8a80;" if message.is_error else "")
 

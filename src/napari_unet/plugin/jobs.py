@@ -8,6 +8,7 @@ window never hangs.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -17,14 +18,14 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
-from qtpy.QtCore import QCoreApplication, QObject, Signal, Slot
+from qtpy.QtCore import QObject, Signal, Slot
 
 from ..engine.errors import NapariUnetError
 
 QUEUED = 4
 """Events that may wait for the window; the worker pauses beyond that."""
-LAST_WAIT = 2.0
-"""Seconds that a closing application waits for a cancelled job."""
+LAST_WAIT = 10.0
+"""Seconds that a closing application, its windows gone, waits for a cancelled job: torch cannot be left in mid-tile."""
 Events = Generator[Any, None, None]
 
 
@@ -105,11 +106,10 @@ class Job(QObject):
         self._running = True
         self._thread = threading.Thread(target=self._work, name="napari-unet job", daemon=True)
         self._news.connect(self._deliver)
-        if (application := QCoreApplication.instance()) is not None:
-            application.aboutToQuit.connect(self._quit)
 
     def begin(self) -> None:
         """Start the thread."""
+        atexit.register(self._quit)
         self._thread.start()
 
     @property
@@ -155,6 +155,7 @@ class Job(QObject):
         except Exception as error:  # noqa: BLE001 - the one place where any failure becomes a message
             end = ("cancelled", None) if self._cancel.is_set() else ("error", error)
         self._send(*end)
+        atexit.unregister(self._quit)
 
     def _send(self, kind: str, value: Any) -> None:
         self._inbox.append((kind, value))
@@ -188,8 +189,6 @@ class Job(QObject):
         on_done, on_error, on_cancelled = self._on_done, self._on_error, self._on_cancelled
         self._running = False
         self._on_event = self._on_done = self._on_error = self._on_cancelled = ignore
-        if (application := QCoreApplication.instance()) is not None:
-            application.aboutToQuit.disconnect(self._quit)
         if kind == "error":
             _report(value)
             on_error(value)
@@ -198,7 +197,6 @@ class Job(QObject):
         else:
             on_done()
 
-    @Slot()
     def _quit(self) -> None:
         self.cancel()
         self.wait(LAST_WAIT)

@@ -130,6 +130,7 @@ class Session:
         self._run: _Run | None = None
         self._wanted: ObjectSettings | None = None
         self._writing = False
+        self._closed = False
         self._last = Message("")
         self.dirty = False
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -314,10 +315,12 @@ class Session:
         self._rethreshold_next()
 
     def close(self) -> None:
-        """Stop what runs and let go of the viewer."""
+        """Stop what runs and let go of the viewer; may be called more than once."""
+        if self._closed:
+            return
+        self._closed = True
         if self._job is not None:
             self._job.cancel()
-            self._job = None
         for emitter, callback in (
             (self.viewer.layers.events.inserted, self._on_inserted),
             (self.viewer.layers.events.removed, self._on_removed),
