@@ -200,6 +200,13 @@ def test_a_pixel_clicked_negative_is_out(segmenter: ClickSegmenter) -> None:
     assert mask[40, 40]
 
 
+def test_an_object_picked_up_stays_when_a_piece_apart_is_added(segmenter: ClickSegmenter) -> None:
+    image = squares((128, 128), (20, 20, 40), (80, 80, 30))
+    segmenter.set_image(image)
+    previous = squares((128, 128), (20, 20, 40)) > 0
+    assert np.array_equal(segmenter.segment([Click((95, 95))], previous), image > 0)
+
+
 def test_the_previous_mask_is_not_changed(segmenter: ClickSegmenter) -> None:
     image = squares((128, 128), (20, 20, 40))
     segmenter.set_image(image)

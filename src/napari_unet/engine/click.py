@@ -189,8 +189,8 @@ class ClickSegmenter:
         clicks
             All clicks on this object so far, the newest last.
         previous
-            The object's mask before the newest click, bool ``(h, w)``; only the connected change that holds the newest
-            click is taken from the network's answer.
+            The object's mask before the newest click, bool ``(h, w)``: the last answer, or an object picked up for
+            correction. Only the connected change that holds the newest click is taken from the network's answer.
         prior
             Where an automatic model sees objects, bool or probability ``(h, w)``: its piece under the first click
             starts the first mask. Has no part once there is a `previous`.
@@ -198,7 +198,8 @@ class ClickSegmenter:
         Returns
         -------
         mask
-            bool ``(h, w)``: the pieces that hold a positive click; empty on a constant background.
+            bool ``(h, w)``: the pieces that hold a positive click, and pieces of `previous` that never had one; empty on
+            a constant background.
 
         Raises
         ------
@@ -307,11 +308,12 @@ class ClickSegmenter:
         if plane.scale is None:
             return np.zeros(shape, dtype=bool) if before is None else before.copy()
 
+        anchors = positives if before is None else positives + unclicked(before, positives)
         window = first_window([p for p, _ in points], hint, shape)
         for look in range(LOOKS):
             seen = np.zeros(shape, dtype=bool)
             window.paste(self._look(plane, plane.scale, window, points, hint), seen)
-            found = with_clicks(seen, positives)
+            found = with_clicks(seen, anchors)
             closer = next_window(window, found, [p for p, _ in points], shape)
             if closer is None or look == LOOKS - 1:
                 break
@@ -323,7 +325,7 @@ class ClickSegmenter:
         for p, wanted in points:
             if not wanted:
                 found[p] = False
-        return with_clicks(found, positives)
+        return with_clicks(found, anchors)
 
     def _look(
         self,
@@ -436,6 +438,17 @@ def with_clicks(mask: Mask, positives: Sequence[tuple[int, int]], *, strict: boo
     result = np.zeros_like(mask)
     result[box] = chosen[pieces]
     return result
+
+
+def unclicked(mask: Mask, positives: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the innermost point of each connected piece of a mask that holds no positive click."""
+    if not mask.any():
+        return []
+    box = _box(mask)
+    pieces, count = ndimage.label(mask[box])
+    clicked = {int(pieces[y - box[0].start, x - box[1].start]) for y, x in positives if mask[y, x]}
+    points = [innermost(pieces == label) for label in range(1, count + 1) if label not in clicked]
+    return [(y + box[0].start, x + box[1].start) for y, x in points]
 
 
 def merge(previous: Mask, found: Mask, newest: tuple[int, int], positive: bool) -> Mask:
