@@ -75,7 +75,7 @@ def test_a_second_press_replaces_the_result_but_not_one_that_was_painted_in(samp
     first.mode, first.brush_size, first.selected_label = "paint", 12, 250
     canvas = sample.window._qt_viewer.canvas
     transform = canvas.view.transform * canvas.view.scene.transform
-    points = [transform.map([x, 100])[:2] for x in range(100, 150, 4)]
+    points = [transform.map([x, 260])[:2] for x in range(330, 380, 4)]
     mouse([canvas.native.mapToGlobal(QPoint(round(x), round(y))) for x, y in points])
     qtbot.waitUntil(lambda: bool((first.data == 250).any()), timeout=LONG)
     painted = first.data.copy()

@@ -11,8 +11,8 @@ import pytest
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import QWidget
 
+from napari_unet.plugin.choice import NO_IMAGE
 from napari_unet.plugin.dock import UNetDock, in_time
-from napari_unet.plugin.session import NO_IMAGE
 
 from .test_session import two_squares
 
@@ -121,7 +121,7 @@ def test_thresholds_are_shown_for_objects_only(viewer, dock) -> None:
 def test_the_command_line_can_be_copied(viewer, dock) -> None:
     viewer.add_image(two_squares(), name="squares")
     dock.segment_panel.copy.click()
-    assert QGuiApplication.clipboard().text() == dock.session.command()
+    assert QGuiApplication.clipboard().text() == dock.session.choice.command()
 
 
 def test_nothing_is_cut_off_at_320_pixels(viewer, dock, qtbot) -> None:

@@ -112,8 +112,8 @@ def test_labels_lie_on_the_pixels(viewer: ViewerModel, session, jobs, heard, nam
     pixels, truth = pixels_of(layout)
     source = viewer.add_image(layout.to(pixels), name="image", contrast_limits=(0, 1), **layout.options)
     session.choose_model(session.library.find(layout.model))
-    if session.axes != layout.axes:
-        session.axes = layout.axes
+    if session.choice.axes != layout.axes:
+        session.choose_axes(layout.axes)
     session.segment()
     jobs.finish()
     assert not heard.last.is_error, heard.last.text

@@ -11,7 +11,7 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 
 from napari_unet.engine.settings import ObjectSettings
-from napari_unet.plugin.session import NO_IMAGE
+from napari_unet.plugin.choice import NO_IMAGE
 
 
 def two_squares() -> NDArray[np.float32]:
@@ -201,7 +201,7 @@ def test_the_chosen_image_follows_the_active_layer(viewer, session) -> None:
 
 def test_a_channel_is_chosen_only_where_there_is_a_choice(viewer, session) -> None:
     viewer.add_image(np.zeros((2, 40, 60)), name="two")
-    assert session.axes == "cyx"
+    assert session.choice.axes == "cyx"
     assert session.settings.channel == 0
     session.choose_model(session.library.find("pair"))
     assert session.settings.channel is None
@@ -213,7 +213,7 @@ def test_a_channel_is_chosen_only_where_there_is_a_choice(viewer, session) -> No
 def test_the_command_line_repeats_the_run(viewer, session) -> None:
     viewer.add_image(np.zeros((2, 40, 60)), name="my cells")
     session.choose(tile=64)
-    assert session.command() == (
+    assert session.choice.command() == (
         "napari-unet segment 'my cells.tif' -o 'my cells_labels.tif' --model bright@1 --axes CYX --channel 0 "
         "--device cpu --tile 64"
     )
@@ -222,8 +222,8 @@ def test_the_command_line_repeats_the_run(viewer, session) -> None:
 def test_the_command_line_names_thresholds_that_are_not_the_models_own(viewer, session) -> None:
     viewer.add_image(two_squares(), name="cells")
     session.choose_model(session.library.find("objects"))
-    session.rethreshold(replace(session.thresholds, seed_threshold=0.25))
-    assert session.command().endswith("--device cpu --seed-threshold 0.25")
+    session.rethreshold(replace(session.choice.thresholds, seed_threshold=0.25))
+    assert session.choice.command().endswith("--device cpu --seed-threshold 0.25")
 
 
 def test_after_closing_nothing_is_heard_from_the_viewer(viewer, session, jobs) -> None:
@@ -264,7 +264,7 @@ def test_bad_input_gets_one_sentence_and_leaves_the_viewer_as_it_was(viewer, ses
     viewer.add_image(pixels, name="bad", contrast_limits=(0, 1))
     session.choose_model(session.library.find(model))
     if axes:
-        session.axes = axes
+        session.choose_axes(axes)
     session.segment()
     if jobs.running:
         jobs.finish()

@@ -105,7 +105,8 @@ class UNetDock(QWidget):
         self._on_state("idle")
         self._warm_up = warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
         running = self.session
-        self.destroyed.connect(lambda: (warm_up.cancel(), running.close()))  # the window was closed as a whole
+        self.destroyed.connect(warm_up.cancel)  # the window was closed as a whole
+        self.destroyed.connect(lambda: running.close())
 
     def event(self, event: QEvent) -> bool:
         """Stop what runs when the dock is closed: napari then takes the parent away, and no other event comes."""

@@ -209,7 +209,7 @@ class _Threads:
         self._before: int | None = None
 
     def leave_one_core(self) -> None:
-        torch = sys.modules.get("torch")  # importing it is the engine's business
+        torch: Any = sys.modules.get("torch")  # importing it is the engine's business
         if self._before is None and hasattr(torch, "set_num_threads"):
             before = int(torch.get_num_threads())
             torch.set_num_threads(max(1, min(before, (os.cpu_count() or 2) - 1)))

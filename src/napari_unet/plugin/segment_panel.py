@@ -103,7 +103,7 @@ class SegmentPanel(QWidget):
         self.form.addRow(label(""), self.words)
         self.form.addRow(label("channel"), self.channel)
 
-        self.thresholds = Form(session.thresholds, THRESHOLDS, session.rethreshold, self._on_wrong)
+        self.thresholds = Form(session.choice.thresholds, THRESHOLDS, session.rethreshold, self._on_wrong)
         self.objects = section("Objects: thresholds", self.thresholds.container.native)
         self.more = Form(session.settings, MORE, self._on_more, self._on_wrong)
         rest = QWidget()
@@ -155,19 +155,19 @@ class SegmentPanel(QWidget):
             self.image.setCurrentIndex(layers.index(session.image_layer) if session.image_layer in layers else 0)
         self.image.setEnabled(bool(layers))
         if not self.axes.hasFocus():
-            self.axes.setText(session.axes)
+            self.axes.setText(session.choice.axes)
         self.axes.setEnabled(bool(layers))
-        self.words.setText(session.in_words() if layers else "")
+        self.words.setText(session.choice.in_words() if layers else "")
         self.form.setRowVisible(self.words, bool(layers))
         self._refresh_channels()
         objects = session.entry is None or session.entry.card.task == "objects"
         self.objects.setVisible(objects)
-        self.thresholds.value = session.thresholds
+        self.thresholds.value = session.choice.thresholds
         self.more.value = session.settings
         obstacle = session.obstacle()
         self.button.setEnabled(not obstacle and session.state == "idle")
         self.button.setToolTip(obstacle or "Segment the image with the chosen model.")
-        command = session.command()
+        command = session.choice.command()
         self.command.setText(command)
         self.command.setCursorPosition(0)
         self.command.setToolTip(command)
@@ -175,18 +175,13 @@ class SegmentPanel(QWidget):
             widget.setVisible(bool(command))
 
     def _refresh_channels(self) -> None:
-        try:
-            image = self.session.image()
-            count = 0 if image.rgb else image.channels
-        except NapariUnetError:
-            count = 0
-        wanted = self.session.entry.card.spec.in_channels if self.session.entry else 1
+        count = self.session.choice.channels()
         with signals_blocked(self.channel):
             self.channel.clear()
             for channel in range(count):
                 self.channel.addItem(str(channel), channel)
             self.channel.setCurrentIndex(self.session.settings.channel or 0)
-        self.form.setRowVisible(self.channel, count > 1 and wanted == 1)
+        self.form.setRowVisible(self.channel, count > 0)
 
     def _on_image(self, index: int) -> None:
         layer = self.image.itemData(index, Qt.ItemDataRole.UserRole)
@@ -194,8 +189,8 @@ class SegmentPanel(QWidget):
             self.session.choose_image(layer)
 
     def _on_axes(self) -> None:
-        if self.axes.text().strip().lower() != self.session.axes:
-            self.session.axes = self.axes.text()
+        if self.axes.text().strip().lower() != self.session.choice.axes:
+            self.session.choose_axes(self.axes.text())
 
     def _on_channel(self, index: int) -> None:
         self.session.choose(channel=index)

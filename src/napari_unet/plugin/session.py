@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,10 +18,11 @@ from psygnal import Signal
 
 from ..engine.card import OBJECT_MAPS
 from ..engine.errors import NapariUnetError
-from ..engine.image import Image, describe
+from ..engine.image import Image
 from ..engine.library import Entry, Library
 from ..engine.settings import ObjectSettings, SegmentSettings
 from . import layers
+from .choice import NO_IMAGE, Choice
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ..engine.inference import ItemDone, Segmented, Started, TileDone
     from .jobs import Handle, Starter
 
-NO_IMAGE = "No image is open: drop a file into the window, or take one from File > Open Sample > napari-unet."
 NO_MODEL = "There is no model yet: put a model file into {folder}."
 
 
@@ -120,10 +119,7 @@ class Session:
         self.viewer = viewer
         self.library = library or Library()
         self._start, self._clock = start, clock
-        self.settings = SegmentSettings()
-        self.image_layer: ImageLayer | None = None
-        self.entry: Entry | None = None
-        self._axes: str | None = None
+        self.choice = Choice()
         self.state = "idle"
         self.results: list[Result] = []
         self._job: Handle | None = None
@@ -141,6 +137,21 @@ class Session:
 
     # ---- what is chosen
 
+    @property
+    def image_layer(self) -> ImageLayer | None:
+        """The layer to segment."""
+        return self.choice.layer
+
+    @property
+    def entry(self) -> Entry | None:
+        """The model."""
+        return self.choice.entry
+
+    @property
+    def settings(self) -> SegmentSettings:
+        """How it is segmented."""
+        return self.choice.settings
+
     def image_layers(self) -> list[ImageLayer]:
         """Return the image layers there are to choose from; not the maps that we made ourselves."""
         return [x for x in self.viewer.layers if isinstance(x, ImageLayer) and "napari_unet" not in x.metadata]
@@ -148,70 +159,34 @@ class Session:
     def choose_image(self, layer: ImageLayer | None) -> None:
         """Choose what is segmented; axes and channel are guessed anew."""
         if layer is not self.image_layer:
-            self.image_layer, self._axes = layer, None
-            self.settings = replace(self.settings, channel=None)
-            self._guess_channel()
+            self.choice = self.choice.with_(layer=layer, given_axes="")
             if self._last.is_error:
                 self.tell("")  # it was about another image
+        self.changed.emit()
+
+    def choose_axes(self, axes: str) -> None:
+        """Say what the axes are; empty: guess them."""
+        self.choice = self.choice.with_(given_axes=axes.strip().lower())
         self.changed.emit()
 
     def refresh_models(self) -> None:
         """Read the library again and keep the choice if it is still there."""
         name = self.entry.card.name if self.entry else ""
         entries = self.library.current()
-        self.entry = next((e for e in entries if e.card.name == name), entries[0] if entries else None)
+        self.choice = self.choice.with_(
+            entry=next((e for e in entries if e.card.name == name), entries[0] if entries else None)
+        )
         self.changed.emit()
 
     def choose_model(self, entry: Entry | None) -> None:
         """Choose the model; its own thresholds come with it."""
-        self.entry = entry
-        self.settings = replace(self.settings, objects=None)
-        self._guess_channel()
+        self.choice = self.choice.with_(entry=entry, settings=replace(self.settings, objects=None))
         self.changed.emit()
 
     def choose(self, **settings: Any) -> None:
         """Change fields of the settings; raises InvalidSettings and changes nothing if one is out of its range."""
-        self.settings = replace(self.settings, **settings)
+        self.choice = replace(self.choice, settings=replace(self.settings, **settings))
         self.changed.emit()
-
-    @property
-    def axes(self) -> str:
-        """The axes of the chosen image, guessed or given; empty if they are not understood."""
-        if self._axes is not None or self.image_layer is None:
-            return self._axes or ""
-        try:
-            return layers.axes_of(self.image_layer, self.dims)
-        except NapariUnetError:
-            return ""
-
-    @axes.setter
-    def axes(self, axes: str) -> None:
-        self._axes = axes.strip().lower() or None
-        self._guess_channel()
-        self.changed.emit()
-
-    @property
-    def dims(self) -> int:
-        """Spatial dimensions of the chosen model."""
-        return self.entry.card.spec.dims if self.entry else 2
-
-    @property
-    def thresholds(self) -> ObjectSettings:
-        """The thresholds in use: the chosen ones, else those of the model's card."""
-        return self.settings.objects or (self.entry.card.objects if self.entry else ObjectSettings())
-
-    def image(self) -> Image:
-        """Return the chosen image; raises InvalidImage if it cannot be used."""
-        if self.image_layer is None:
-            raise NapariUnetError(NO_IMAGE)
-        return layers.image_from(self.image_layer, self._axes, self.dims)
-
-    def in_words(self) -> str:
-        """Say what the model makes of the image, or what is wrong with it."""
-        try:
-            return describe(self.image(), self.dims)
-        except NapariUnetError as error:
-            return str(error)
 
     def obstacle(self) -> str:
         """Say why nothing can be segmented now; empty: it can."""
@@ -220,44 +195,6 @@ class Session:
         if self.entry is None:
             return NO_MODEL.format(folder=self.library.folder)
         return ""
-
-    def command(self) -> str:
-        """Return the command line that gives the same labels."""
-        if self.image_layer is None or self.entry is None:
-            return ""
-        path = layers.file_of(self.image_layer)
-        parts = ["napari-unet", "segment", path, "-o", f"{Path(path).stem}_labels.tif"]
-        card, settings = self.entry.card, self.settings
-        parts += ["--model", card.name if self.entry.shipped else f"{card.name}@{card.version}"]
-        if self.axes:
-            parts += ["--axes", self.axes.upper()]
-        if settings.channel is not None:
-            parts += ["--channel", str(settings.channel)]
-        if settings.device != "auto":
-            parts += ["--device", settings.device]
-        if settings.tile is not None:
-            parts += ["--tile", str(settings.tile)]
-        if settings.probabilities:
-            parts += ["--probabilities"]
-        if settings.objects is not None and card.task == "objects":
-            for name, value in asdict(settings.objects).items():
-                if value != getattr(card.objects, name):
-                    parts += [f"--{name.replace('_', '-')}", f"{value:g}"]
-        return shlex.join(parts)
-
-    def _guess_channel(self) -> None:
-        """Take the first of several channels if the model wants one; none where there is no choice."""
-        try:
-            image = self.image()
-        except NapariUnetError:
-            return
-        wanted = self.entry.card.spec.in_channels if self.entry else 1
-        channel = self.settings.channel
-        if wanted != 1 or image.rgb or image.channels == 1:
-            channel = None
-        elif channel is None or channel >= image.channels:
-            channel = 0
-        self.settings = replace(self.settings, channel=channel)
 
     # ---- the verbs
 
@@ -277,7 +214,7 @@ class Session:
         assert self.image_layer is not None
         assert self.entry is not None
         try:
-            image = self.image()
+            image = self.choice.image()
         except NapariUnetError as error:
             self.tell(str(error), is_error=True)
             return
@@ -309,8 +246,7 @@ class Session:
 
     def rethreshold(self, thresholds: ObjectSettings) -> None:
         """Use other thresholds from now on, and for the result on screen at once (without the network)."""
-        self.settings = replace(self.settings, objects=thresholds)
-        self.changed.emit()
+        self.choose(objects=thresholds)
         self._wanted = thresholds
         self._rethreshold_next()
 
