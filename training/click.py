@@ -1,6 +1,7 @@
 """The recipe of the shipped model `click`: one click, one object, in images of any kind.
 
-    python training/click.py DATA --out src/napari_unet/weights/click.safetensors
+    cd src/napari_unet/weights
+    python ../../../training/click.py DATA --features nuclei.safetensors --out click.safetensors
 
 DATA holds `dsb2018`, `usiigaci_phc`, `cells3d_nuclei_3d` and `plant_ovule_cells_3d` (all open: CC0, BSD, MIT, CC BY),
 each with `manifest.csv`. The images of `nuclei_ledger.json` that are held out there are held out here too, and a third
@@ -10,7 +11,8 @@ this script.
 
 Clicks are simulated as in Sofiiuk et al. 2021: a first one inside the object, then, up to three times, one in the
 largest error of the network's own answer, which becomes the mask channel. Some patches start from a spoilt truth
-instead: that is what the prediction of an automatic model looks like.
+instead: that is what the prediction of an automatic model looks like. Starting from the features of `nuclei` (trained
+on a part of the same data) the loss reaches after 200 steps what it does not reach in 1100 from random weights.
 """
 
 from __future__ import annotations
@@ -531,6 +533,17 @@ def photographs(data: Path, ledger: list[dict[str, object]]) -> Iterator[list[So
         yield [s for s in sources if len(s.boxes)]
 
 
+def take_over(network: UNet, model: Model) -> None:
+    """Copy every tensor that fits, and the weights for the grey channel; the click channels stay random but small."""
+    own, given = network.state_dict(), model.network.state_dict()
+    for name, tensor in own.items():
+        if given[name].shape == tensor.shape:
+            tensor.copy_(given[name])
+        elif name == "encoder.0.0.weight":
+            tensor[:, :1] = given[name]
+            tensor[:, 1:] *= 0.5
+
+
 def main() -> None:
     """Train and save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -540,6 +553,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--start", type=Path, help="go on from this model file")
+    parser.add_argument("--features", type=Path, help="take over what fits from this model, e.g. the shipped nuclei")
     parser.add_argument("--seed", type=int, default=2015)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--bfloat16", action="store_true", help="compute in half precision")
@@ -587,6 +601,11 @@ def main() -> None:
     start = load_model_file(options.start) if options.start else new_model(card, options.seed)
     network = (HalfUNet if options.bfloat16 else UNet)(card.spec)
     network.load_state_dict(start.network.state_dict())
+    features = ""
+    if options.features:
+        given = load_model_file(options.features)
+        take_over(network, given)
+        features = given.card.identity
     model = Model(card, network.to(memory_format=torch.channels_last).eval())
     began, losses = time.monotonic(), []
     for event in optimise(model, sampler, settings, lambda _: None):
@@ -602,6 +621,7 @@ def main() -> None:
                 "seed": options.seed,
                 "images": sum(not entry["held_out"] for entry in ledger),
                 "drawn": SYNTHETIC,
+                "features": features,
                 "minutes": round((time.monotonic() - began) / 60, 1),
             }
             save_model(Model(replace(card, training=facts), event.model.network), options.out, half=True)
