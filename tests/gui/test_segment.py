@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+import tifffile
 from napari.layers import Labels
 from qtpy.QtCore import QPoint
 
@@ -42,6 +46,18 @@ def test_pressing_segment_finds_the_nuclei(sample, dock, mouse, qtbot) -> None:
     assert dock.message.text().startswith("Found ")
     (labels,) = results(sample)
     assert average_precision(labels.data, load("nuclei")[1])[0.5] >= 0.5
+
+
+def test_the_command_shown_gives_the_same_labels(sample, dock, mouse, qtbot, tmp_path) -> None:
+    mouse(dock.segment_panel.button)
+    qtbot.waitUntil(lambda: dock.session.state == "running", timeout=LONG)
+    qtbot.waitUntil(lambda: ended(dock), timeout=LONG)
+    program, *arguments = shlex.split(dock.segment_panel.command.text())
+    assert program == "napari-unet"
+    code = "import sys; from napari_unet.cli import main; sys.argv[0] = 'napari-unet'; main()"
+    subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    written = tifffile.imread(tmp_path / "nuclei_labels.tif")
+    np.testing.assert_array_equal(written, results(sample)[0].data)
 
 
 def test_labels_appear_before_the_end(sample, dock, mouse, qtbot) -> None:

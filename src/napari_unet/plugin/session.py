@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
-from napari.layers import Labels, Layer
+from napari.layers import Layer
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from ..engine.card import OBJECT_MAPS
 from ..engine.errors import NapariUnetError
 from ..engine.image import Image
 from ..engine.library import Entry, Library
 from ..engine.settings import ObjectSettings, SegmentSettings
 from . import layers
 from .choice import NO_IMAGE, Choice
+from .result import Result
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -52,37 +52,18 @@ class Message:
 
 
 @dataclass(eq=False)
-class Result:
-    """A result layer and what it takes to change it later."""
-
-    source: ImageLayer
-    image: Image
-    entry: Entry
-    layer: Labels
-    edited: bool = False
-    segmented: Segmented | None = None
-    probabilities: list[ImageLayer] = field(default_factory=list)
-
-
-@dataclass(eq=False)
 class _Run:
     """A segmentation under way."""
 
-    source: ImageLayer
+    choice: Choice
     image: Image
-    entry: Entry
-    settings: SegmentSettings
     began: float
     result: Result | None = None
-    before: NDArray[Any] | None = None
-    """What a reused result layer held."""
-    array: NDArray[Any] | None = None
-    """The labels on screen, of shape `Image.label_shape`."""
-    first: float | None = None
+    first: float = 0.0
+    """When the tiles began."""
     objects: int = 0
-    finished: bool = False
     why: str = ""
-    """Why it was cancelled, if not by the user."""
+    """Why it was cancelled; empty: it was not."""
 
 
 class Session:
@@ -218,7 +199,7 @@ class Session:
         except NapariUnetError as error:
             self.tell(str(error), is_error=True)
             return
-        run = _Run(self.image_layer, image, self.entry, self.settings, self._clock())
+        run = _Run(self.choice, image, self._clock())
         self._run = run
         self._set_state("running")
         self.progressed.emit(Progress(0, 0))
@@ -269,7 +250,7 @@ class Session:
     def redraw(self) -> None:
         """Show the tiles that arrived since the last call; cheap, to be called a few times a second."""
         if self.dirty and self._run is not None and self._run.result is not None:
-            self._run.result.layer.refresh(extent=False, thumbnail=False, highlight=False)
+            self._run.result.redraw()
         self.dirty = False
 
     # ---- what the worker says
@@ -282,7 +263,8 @@ class Session:
             def call(*args: Any) -> None:
                 nonlocal ended
                 ended, self._job = True, None
-                callback(*args)
+                if not self._closed:
+                    callback(*args)
 
             return call
 
@@ -303,75 +285,42 @@ class Session:
         handlers[type(event).__name__](run, event)
 
     def _on_started(self, run: _Run, event: Started) -> None:
-        result = self._reusable(run)
+        source, entry = run.choice.layer, run.choice.entry
+        assert source is not None
+        assert entry is not None
+        fitting = (r for r in reversed(self.results) if r.is_of(source, entry) and r.can_be_replaced(run.image))
+        run.result = next(fitting, None) or Result(self.viewer, source, run.image, entry)
         with self._own_change():
-            if result is None:
-                layer = layers.new_labels(
-                    run.source, run.image, run.entry.card, f"{run.source.name} labels ({run.entry.card.name})"
-                )
-                self.viewer.add_layer(layer)
-                result = Result(run.source, run.image, run.entry, layer)
-                self._watch(result)
-            else:
-                run.before = result.layer.data
-                result.layer.data = np.zeros(
-                    run.before.shape, dtype=np.uint16 if run.entry.card.task == "objects" else np.uint8
-                )
-            result.layer.editable = False
-        run.result, run.first = result, self._clock()
-        run.array = np.asarray(result.layer.data).reshape(event.label_shape)  # a view: only axes of length 1 differ
-        many = "tile" if event.tiles == 1 else f"{event.tiles} tiles"
-        self.tell(f"Segmenting {run.image.name!r} with {run.entry.card.name} on {event.device}, {many} ...")
+            run.result.begin(run.image, entry)
+        run.first = self._clock()
+        many = "one tile" if event.tiles == 1 else f"{event.tiles} tiles"
+        self.tell(f"Segmenting {run.image.name!r} with {entry.card.name} on {event.device}, {many} ...")
 
     def _on_tile(self, run: _Run, event: TileDone) -> None:
-        assert run.array is not None
-        assert run.first is not None
-        run.array[event.region] = event.labels
+        assert run.result is not None
+        run.result.write(event.region, event.labels)
         self.dirty = True
         passed = self._clock() - run.first
         self.progressed.emit(Progress(event.done, event.tiles, passed / event.done * (event.tiles - event.done)))
 
     def _on_item(self, run: _Run, event: ItemDone) -> None:
-        assert run.array is not None
         assert run.result is not None
-        highest = int(event.labels.max(initial=0))
-        if highest > np.iinfo(run.array.dtype).max:
-            run.array = run.array.astype(layers.smallest_dtype(highest))
-            with self._own_change():
-                run.result.layer.data = layers.label_array(run.source, run.image, run.array)
-        run.array[event.region] = event.labels
-        run.objects += highest
+        run.result.write(event.region, event.labels)
+        run.objects += int(event.labels.max(initial=0))
         self.dirty = True
 
     def _on_segmented(self, run: _Run, event: Segmented) -> None:
-        result, card = run.result, run.entry.card
+        result, run.result = run.result, None
         assert result is not None
         with self._own_change():
-            result.layer.editable = True
-            self._show(result, event.labels, event.record)
-            for old in result.probabilities:
-                if old in self.viewer.layers:
-                    self.viewer.layers.remove(old)
-            result.probabilities = []
-            if event.probabilities is not None:
-                names: Sequence[str] = OBJECT_MAPS if card.task == "objects" else card.classes
-                result.probabilities = layers.probability_layers(
-                    run.source, run.image, event.probabilities, names, run.source.name
-                )
-                for layer in result.probabilities:
-                    layer.metadata = layers.with_record(layer.metadata, event.record)
-                    self.viewer.layers.insert(self.viewer.layers.index(result.layer), layer)
-            self.viewer.layers.selection.active = result.layer
-        result.segmented = replace(event, probabilities=None)
-        result.entry, result.edited = run.entry, False
+            result.finish(event)
         self.results = [r for r in self.results if r is not result] + [result]
-        run.finished = True
 
     def _on_done(self, run: _Run) -> None:
         if self._run is not run:
             return
         seconds = self._clock() - run.began
-        if run.entry.card.task == "objects":
+        if run.choice.entry is not None and run.choice.entry.card.task == "objects":
             count = f"{run.objects} object{'s' * (run.objects != 1)}"
             text = f"Found {count} in {seconds:.1f} s."
             if not run.objects:
@@ -379,7 +328,7 @@ class Session:
         else:
             text = f"Segmented in {seconds:.1f} s."
         self._end(text)
-        if run.settings.objects != self.settings.objects and self.settings.objects is not None:
+        if run.choice.settings.objects != self.settings.objects and self.settings.objects is not None:
             self._wanted = self.settings.objects
             self._rethreshold_next()
 
@@ -402,55 +351,19 @@ class Session:
     def _restore(self, run: _Run) -> None:
         """Make the viewer what it was before an unfinished run."""
         result, run.result = run.result, None
-        if result is None or run.finished or result.layer not in self.viewer.layers:
-            return
-        with self._own_change():
-            if run.before is None:
-                self.viewer.layers.remove(result.layer)
-            else:
-                result.layer.data = run.before
-                result.layer.editable = True
+        if result is not None:
+            with self._own_change():
+                result.restore()
 
-    # ---- results on screen
-
-    def _reusable(self, run: _Run) -> Result | None:
-        """Return the result that this run replaces: same image, axes and model, and not edited by the user."""
-        for result in reversed(self.results):
-            same = result.source is run.source and result.entry.card.name == run.entry.card.name
-            usable = not result.edited and result.layer in self.viewer.layers
-            if same and usable and result.image.axes == run.image.axes:
-                return result
-        return None
-
-    def _show(self, result: Result, labels: NDArray[np.integer], record: dict[str, Any]) -> None:
-        data = layers.label_array(result.source, result.image, layers.compact(labels))
-        result.layer.data = data
-        result.layer.metadata = layers.with_record(result.layer.metadata, record)
-
-    def _watch(self, result: Result) -> None:
-        """Notice when the user changes a result: with a brush (event `paint`) or by giving other data."""
-
-        def edited(event: Any) -> None:
-            if not self._writing:
-                result.edited = True
-
-        result.layer.events.paint.connect(edited)
-        result.layer.events.data.connect(edited)
+    # ---- other thresholds
 
     def _rethreshold_next(self) -> None:
         """Relabel the result on screen with the newest thresholds wanted; older requests are dropped."""
         if self.running or self._wanted is None:
             return
         thresholds, self._wanted = self._wanted, None
-        result = next(
-            (
-                r
-                for r in reversed(self.results)
-                if r.source is self.image_layer and self.entry and r.entry.card.name == self.entry.card.name
-            ),
-            None,
-        )
-        if result is None or result.segmented is None or result.layer not in self.viewer.layers:
+        result = next((r for r in reversed(self.results) if r.is_of(self.image_layer, self.entry)), None)
+        if result is None or result.segmented is None:
             return
         if result.edited:
             self.tell("You edited these labels, so they stay as they are: press Segment for new ones.")
@@ -465,13 +378,11 @@ class Session:
         )
 
     def _on_relabelled(self, result: Result, thresholds: ObjectSettings, labels: NDArray[np.int32]) -> None:
-        if result.layer not in self.viewer.layers or result.edited or result.segmented is None:
+        if not result.on_screen or result.edited or result.segmented is None:
             return
-        record = result.segmented.record
-        record = {**record, "settings": {**record["settings"], "objects": asdict(thresholds)}}
         with self._own_change():
-            self._show(result, labels, record)
-        dims = record["dims"]
+            result.relabel(labels, thresholds)
+        dims = result.segmented.record["dims"]
         count = int(labels.reshape(-1, *labels.shape[-dims:]).max(axis=tuple(range(1, dims + 1))).sum())
         self.tell(f"{count} object{'s' * (count != 1)} with these thresholds.")
 
@@ -503,13 +414,13 @@ class Session:
     def _on_removed(self, event: Any) -> None:
         if self._writing:
             return
-        layer, run = event.value, self._run
+        layer, run, name = event.value, self._run, event.value.name
         self.results = [r for r in self.results if r.layer is not layer and r.source is not layer]
         if run is not None and not run.why:
-            if layer is run.source:
-                self.cancel(f"The image {layer.name!r} was removed, so its segmentation was stopped.")
+            if layer is run.choice.layer:
+                self.cancel(f"The image {name!r} was removed, so its segmentation was stopped.")
             elif run.result is not None and layer is run.result.layer:
-                self.cancel(f"The layer {layer.name!r} was removed, so its segmentation was stopped.")
+                self.cancel(f"The layer {name!r} was removed, so its segmentation was stopped.")
         if layer is self.image_layer:
             there = self.image_layers()
             self.choose_image(there[-1] if there else None)

@@ -1,0 +1,152 @@
+"""Result: a Labels layer that fills tile by tile, can be taken back, and knows whether the user has edited it. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from numpy.typing import NDArray
+
+from ..engine.card import OBJECT_MAPS
+from ..engine.image import Image
+from ..engine.library import Entry
+from ..engine.settings import ObjectSettings
+from . import layers
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from ..engine.inference import Segmented
+
+
+class Result:
+    """The labels of one image by one model, in a viewer.
+
+    Attributes
+    ----------
+    source, image, entry
+        What was segmented, as a layer and as the engine sees it, and the model.
+    layer
+        The Labels layer.
+    edited
+        Whether the user has painted in it or given it other data since it was made.
+    segmented
+        What the engine said, without probabilities; None: not finished yet.
+    """
+
+    def __init__(self, viewer: ViewerModel, source: ImageLayer, image: Image, entry: Entry) -> None:
+        self.source, self.image, self.entry = source, image, entry
+        self.layer = layers.new_labels(source, image, entry.card, f"{source.name} labels ({entry.card.name})")
+        self.edited = False
+        self.segmented: Segmented | None = None
+        self._viewer = viewer
+        self._probabilities: list[ImageLayer] = []
+        self._before: NDArray[Any] | None = None
+        self._pixels: NDArray[Any] = np.empty(0)
+        self._writing = False
+        self.layer.events.paint.connect(self._on_edit)
+        self.layer.events.data.connect(self._on_edit)
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether the layer is still in the viewer."""
+        return self.layer in self._viewer.layers
+
+    def is_of(self, source: ImageLayer | None, entry: Entry | None) -> bool:
+        """Whether it shows this image by this model (of any version)."""
+        same_model = entry is not None and entry.card.name == self.entry.card.name
+        return self.on_screen and source is self.source and same_model
+
+    def can_be_replaced(self, image: Image) -> bool:
+        """Whether a new run may use the layer: the same axes and shape, and nothing of the user's in it."""
+        return not self.edited and image.axes == self.image.axes and image.label_shape == self.image.label_shape
+
+    def begin(self, image: Image, entry: Entry) -> None:
+        """Show an empty layer, ready for the tiles of a run; what it held before can be brought back."""
+        self.image, self.entry = image, entry
+        dtype = np.uint16 if entry.card.task == "objects" else np.uint8
+        with self._own_change():
+            if self.on_screen:
+                self._before = self.layer.data
+                self.layer.data = np.zeros(self._before.shape, dtype=dtype)
+                for name, value in layers.placement(self.source, image).items():
+                    if value is not None:
+                        setattr(self.layer, name, value)
+            else:
+                self._viewer.add_layer(self.layer)
+            self.layer.editable = False
+        self._pixels = np.asarray(self.layer.data).reshape(image.label_shape)  # a view: an axis of length 1 at most
+
+    def write(self, region: tuple[slice, ...], labels: NDArray[np.integer]) -> None:
+        """Fill in a region; `redraw` shows it."""
+        highest = int(labels.max(initial=0))
+        if highest > np.iinfo(self._pixels.dtype).max:
+            self._pixels = self._pixels.astype(layers.smallest_dtype(highest))
+            with self._own_change():
+                self.layer.data = layers.label_array(self.source, self.image, self._pixels)
+        self._pixels[region] = labels
+
+    def redraw(self) -> None:
+        """Show what was written; cheap."""
+        self.layer.refresh(extent=False, thumbnail=False, highlight=False)
+
+    def finish(self, segmented: Segmented) -> None:
+        """Show the final labels, and the probabilities if there are any."""
+        self.segmented = replace(segmented, probabilities=None)
+        self._before, self._pixels, self.edited = None, np.empty(0), False
+        self.layer.editable = True
+        self._show(segmented.labels, segmented.record)
+        for old in self._probabilities:
+            if old in self._viewer.layers:
+                self._viewer.layers.remove(old)
+        self._probabilities = []
+        if segmented.probabilities is not None:
+            card = self.entry.card
+            names: Sequence[str] = OBJECT_MAPS if card.task == "objects" else card.classes
+            self._probabilities = layers.probability_layers(
+                self.source, self.image, segmented.probabilities, names, self.source.name
+            )
+            for layer in self._probabilities:
+                layer.metadata = layers.with_record(layer.metadata, segmented.record)
+                self._viewer.layers.insert(self._viewer.layers.index(self.layer), layer)
+        self._viewer.layers.selection.active = self.layer
+
+    def relabel(self, labels: NDArray[np.integer], thresholds: ObjectSettings) -> None:
+        """Show labels made from the same maps with other thresholds."""
+        assert self.segmented is not None
+        record = self.segmented.record
+        self._show(labels, {**record, "settings": {**record["settings"], "objects": asdict(thresholds)}})
+
+    def restore(self) -> None:
+        """Make the viewer what it was before an unfinished run."""
+        before, self._before = self._before, None
+        if not self.on_screen:
+            return
+        if self.segmented is None:
+            self._viewer.layers.remove(self.layer)
+        elif before is not None:
+            with self._own_change():
+                self.layer.data = before
+                self.layer.editable = True
+
+    def _show(self, labels: NDArray[np.integer], record: dict[str, Any]) -> None:
+        with self._own_change():
+            self.layer.data = layers.label_array(self.source, self.image, layers.compact(labels))
+        self.layer.metadata = layers.with_record(self.layer.metadata, record)
+
+    def _on_edit(self) -> None:
+        """Hear of a brush (event `paint`) or of other data."""
+        if not self._writing:
+            self.edited = True
+
+    @contextmanager
+    def _own_change(self) -> Iterator[None]:
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
