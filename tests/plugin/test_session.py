@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -197,33 +195,6 @@ def test_the_chosen_image_follows_the_active_layer(viewer, session) -> None:
     assert session.image_layer is second
     viewer.layers.clear()
     assert session.image_layer is None
-
-
-def test_a_channel_is_chosen_only_where_there_is_a_choice(viewer, session) -> None:
-    viewer.add_image(np.zeros((2, 40, 60)), name="two")
-    assert session.choice.axes == "cyx"
-    assert session.settings.channel == 0
-    session.choose_model(session.library.find("pair"))
-    assert session.settings.channel is None
-    viewer.add_image(two_squares())
-    session.choose_model(session.library.find("bright"))
-    assert session.settings.channel is None
-
-
-def test_the_command_line_repeats_the_run(viewer, session) -> None:
-    viewer.add_image(np.zeros((2, 40, 60)), name="my cells")
-    session.choose(tile=64)
-    assert session.choice.command() == (
-        "napari-unet segment 'my cells.tif' -o 'my cells_labels.tif' --model bright@1 --axes CYX --channel 0 "
-        "--device cpu --tile 64"
-    )
-
-
-def test_the_command_line_names_thresholds_that_are_not_the_models_own(viewer, session) -> None:
-    viewer.add_image(two_squares(), name="cells")
-    session.choose_model(session.library.find("objects"))
-    session.rethreshold(replace(session.choice.thresholds, seed_threshold=0.25))
-    assert session.choice.command().endswith("--device cpu --seed-threshold 0.25")
 
 
 def test_after_closing_nothing_is_heard_from_the_viewer(viewer, session, jobs) -> None:
