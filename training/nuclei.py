@@ -7,7 +7,7 @@ ledger (files, hashes, split) is written beside this script. The same `fine_tune
 
 The held-out block: images are grouped by what they look like on the plate (shape, stain, and a coarse histogram and
 texture signature clustered by single linkage), since many are crops of one plate; whole groups are held out, chosen by
-the seed until at least 80 images of both stains are there.
+SPLIT_SEED until at least 80 images of both stains are there.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from napari_unet.engine.settings import AugmentSettings, TrainSettings
 from napari_unet.engine.training import StepDone, Trained, Validated, fine_tune
 
 HERE = Path(__file__).parent
+SPLIT_SEED = 2015
 HELD_OUT = 96
 """Images held out, at least."""
 
@@ -95,7 +96,8 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=6000)
-    parser.add_argument("--start", type=Path, help="go on from this model file")
+    parser.add_argument("--start", type=Path, help="go on from this model file, as a further leg")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=2015)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
@@ -123,7 +125,7 @@ def main() -> None:
         diameters.extend(2 * np.sqrt(areas[areas > 0] / np.pi))
         digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
         ledger.append({"image": row["image"], "stain": row["note"], "sha256": digest})
-    groups, held_out = split(np.array(signatures), [row["note"] for row in rows], options.seed)
+    groups, held_out = split(np.array(signatures), [row["note"] for row in rows], SPLIT_SEED)
     for entry, group, out in zip(ledger, groups, held_out, strict=True):
         entry |= {"group": int(group), "held_out": bool(out)}
     record = {"recipe": "training/nuclei.py", "seed": options.seed, "licence": card.licence, "images": ledger}
@@ -138,7 +140,7 @@ def main() -> None:
         steps=options.steps,
         batch=8,
         patch=128,
-        learning_rate=2e-3,
+        learning_rate=options.learning_rate,
         weight_decay=1e-3,
         frozen_statistics=False,
         averaging=0.995,
@@ -149,6 +151,7 @@ def main() -> None:
         augment=AugmentSettings(),
     )
     model = load_model_file(options.start) if options.start else new_model(card, options.seed)
+    legs = model.card.training.get("legs", [])
     began, losses = time.monotonic(), []
     for event in fine_tune(model, TrainingSet(tuple(used)), settings):
         if isinstance(event, StepDone):
@@ -159,12 +162,19 @@ def main() -> None:
             facts = {
                 "recipe": "training/nuclei.py",
                 "ledger": "training/nuclei_ledger.json",
-                "steps": len(losses),
-                "seed": options.seed,
                 "images": len(used),
-                "minutes": round((time.monotonic() - began) / 60, 1),
+                "legs": [
+                    *legs,
+                    {
+                        "steps": len(losses),
+                        "planned": options.steps,
+                        "learning_rate": options.learning_rate,
+                        "seed": options.seed,
+                        "minutes": round((time.monotonic() - began) / 60, 1),
+                    },
+                ],
             }
-            finished = replace(event.model.card, training=facts, diameter=round(float(np.median(diameters)), 1))
+            finished = replace(card, training=facts, diameter=round(float(np.median(diameters)), 1))
             save_model(replace(event.model, card=finished), options.out, half=True)
 
 

@@ -208,7 +208,7 @@ def _settings(loaded: Model, thresholds: dict[str, float | int | None], **others
             f"{option} is for models that find objects, but {loaded.card.name!r} is not: leave it out."
         )
     objects = replace(loaded.card.objects, **given) if given else None  # type: ignore[arg-type]
-    return SegmentSettings(objects=objects, percentiles=loaded.card.percentiles, **others)
+    return SegmentSettings(objects=objects, **others)
 
 
 def _run(image: Image, model: Model, settings: SegmentSettings, title: str) -> Segmented:

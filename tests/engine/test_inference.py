@@ -169,7 +169,7 @@ def test_out_of_memory_is_answered_with_smaller_tiles(
 ) -> None:
     image = Image(rng.random((200, 200)), "yx")
     expected = run(image, tiny).labels
-    limited(monkeypatch, error, 150 * 150)
+    limited(monkeypatch, error, 140 * 140)
     result = run(image, tiny, SegmentSettings(device="cpu", tile=128))
     assert (result.labels != expected).mean() < 1e-4  # ties within rounding
     assert max(result.record["tile"]) < 100

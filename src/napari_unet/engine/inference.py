@@ -173,7 +173,7 @@ def segment(
     device = pick_device(settings.device)
     executor = Executor(model.network, device)
     tile = (settings.tile,) * card.spec.dims if settings.tile else executor.largest_tile(halo(card.spec))
-    scale = normalisation(items, settings.percentiles, image.name)
+    scale = normalisation(items, settings.percentiles or card.percentiles, image.name)
     plan = TilePlan.make(card.spec, items[0].shape, tile)
     thresholds = settings.objects or card.objects
 

@@ -59,14 +59,15 @@ class SegmentSettings:
     """Edge of a tile's inner part in pixels; None: from free memory."""
     probabilities: bool = False
     """Also return the network's maps as probabilities."""
-    percentiles: tuple[float, float] = (1.0, 99.8)
-    """Intensities at these percentiles of the whole image become 0 and 1."""
+    percentiles: tuple[float, float] | None = None
+    """Intensities at these percentiles of the whole image become 0 and 1; None: those of the model's card."""
     objects: ObjectSettings | None = None
     """Only for the `objects` task; None: the defaults of the model's card."""
 
     def __post_init__(self) -> None:
         _check_device(self.device)
-        _check_percentiles(self.percentiles)
+        if self.percentiles is not None:
+            _check_percentiles(self.percentiles)
         _check(self.tile is None or self.tile >= 16, f"Tile {self.tile} is too small: use 16 pixels or more.")
         _check(self.channel is None or self.channel >= 0, f"Channel {self.channel} is negative: count channels from 0.")
 
@@ -131,13 +132,10 @@ class TrainSettings:
     """Seed of every random choice."""
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
-    percentiles: tuple[float, float] = (1.0, 99.8)
-    """Intensities at these percentiles of the whole image become 0 and 1."""
     augment: AugmentSettings = AugmentSettings()
 
     def __post_init__(self) -> None:
         _check_device(self.device)
-        _check_percentiles(self.percentiles)
         for name in ("steps", "batch", "validate_every"):
             _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more.")
         _check(self.patch >= 16, f"patch is {self.patch}; it must be 16 pixels or more.")
