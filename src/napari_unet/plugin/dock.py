@@ -179,7 +179,7 @@ class UNetDock(QWidget):
     def _on_message(self, message: Message) -> None:
         self.message.setProperty("obstacle", bool(message.text) and message.text == self.session.obstacle())
         self.message.setText(message.text)
-        self.message.setStyleSheet("color: #ff8a80;" if message.is_error else "")
+        self.message.setStyleSheet("color: #e5534b;" if message.is_error else "")
 
 
 def in_time(seconds: float | None) -> str:
