@@ -8,6 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from numpy.typing import NDArray
 
+from napari_unet.engine.errors import InvalidModel
 from napari_unet.engine.settings import ObjectSettings
 from napari_unet.plugin.choice import NO_IMAGE
 
@@ -263,6 +264,16 @@ def test_a_damaged_model_is_refused_in_one_sentence(viewer, session, jobs, heard
     assert heard.last.is_error
     assert "damaged" in heard.last.text
     assert results(viewer) == []
+
+
+def test_a_library_that_cannot_be_read_is_said_in_one_sentence(session, heard, monkeypatch) -> None:
+    def unreadable(*_: object) -> None:
+        raise InvalidModel("nuclei.safetensors is damaged.")
+
+    monkeypatch.setattr(session.library, "current", unreadable)
+    session.refresh_models()
+    assert heard.last.text == "nuclei.safetensors is damaged."
+    assert session.entry is None
 
 
 def test_a_bug_is_told_in_one_sentence_too(viewer, session, jobs, heard, monkeypatch) -> None:

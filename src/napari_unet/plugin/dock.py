@@ -101,7 +101,7 @@ class UNetDock(QWidget):
         self.session.state_changed.connect(self._on_state)
         self.session.progressed.connect(self._on_progress)
         self.session.told.connect(self._on_message)
-        self._refresh()
+        self.session.refresh_models()  # once more, now that what is wrong with it can be heard
         self._on_state("idle")
         self._warm_up = warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
         running = self.session
@@ -126,7 +126,7 @@ class UNetDock(QWidget):
         session = self.session
         with signals_blocked(self.model):
             self.model.clear()
-            for i, entry in enumerate(session.library.current()):
+            for i, entry in enumerate(session.models):
                 card = entry.card
                 self.model.addItem(f"{card.name}" if entry.shipped else f"{card.name} (version {card.version})", entry)
                 tip = f"{card.description or card.name} ({card.spec.dims}D, {card.task}, version {card.version})"

@@ -101,6 +101,7 @@ class Session:
         self.library = library or Library()
         self._start, self._clock = start, clock
         self.choice = Choice()
+        self.models: list[Entry] = []
         self.state = "idle"
         self.results: list[Result] = []
         self._job: Handle | None = None
@@ -153,10 +154,13 @@ class Session:
     def refresh_models(self) -> None:
         """Read the library again and keep the choice if it is still there."""
         name = self.entry.card.name if self.entry else ""
-        entries = self.library.current()
-        self.choice = self.choice.with_(
-            entry=next((e for e in entries if e.card.name == name), entries[0] if entries else None)
-        )
+        try:
+            self.models = self.library.current()
+        except NapariUnetError as error:
+            self.models = []
+            self.tell(str(error), is_error=True)
+        first = self.models[0] if self.models else None
+        self.choice = self.choice.with_(entry=next((e for e in self.models if e.card.name == name), first))
         self.changed.emit()
 
     def choose_model(self, entry: Entry | None) -> None:

@@ -1,0 +1,115 @@
+"""Journal: strokes on disk while the user paints, and back after a crash. No Qt, no napari.
+
+A journal is a file of records that is only ever appended to. Each record is ``length, checksum, payload``; the first
+payload says what the journal is of, the others are changes. A kill can leave the last record torn, and no other; a
+torn one is not read. Each session writes a file of its own, so two windows never write into one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import uuid
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import psutil
+
+from ..engine.errors import FileError
+from ..engine.image import Image
+from ..engine.strokes import Change
+
+SUFFIX = ".strokes"
+RECORD = struct.Struct("<II")
+SAMPLE = 4096
+"""Pixels of an image that its identity looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a journal is of."""
+
+    identity: str
+    name: str
+    shape: tuple[int, ...]
+    """Of the annotations."""
+    task: str
+    classes: tuple[str, ...]
+    colors: tuple[str, ...]
+    process: int = 0
+    started: float = 0.0
+    """When that process began: numbers of processes come again."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the session that writes it still runs."""
+        try:
+            return abs(psutil.Process(self.process).create_time() - self.started) < 1
+        except psutil.Error:
+            return False
+
+
+def identity(image: Image, source: str) -> str:
+    """Return what tells an image from others: its shape, type and origin, and a grid of its pixels."""
+    every = [max(1, round(n / SAMPLE ** (1 / len(image.shape)))) for n in image.shape]
+    sample = np.asarray(image.array[tuple(slice(s // 2, None, s) for s in every)])
+    said = json.dumps([image.shape, str(sample.dtype), image.axes, source])
+    return hashlib.sha256(said.encode() + sample.tobytes()).hexdigest()[:32]
+
+
+class Journal:
+    """The strokes of one image, written as they are made.
+
+    Parameters
+    ----------
+    folder
+        Made when needed.
+    about
+        What it is of; the process is filled in.
+
+    Raises
+    ------
+    FileError
+        Here and by `write`, if the disk is full or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, about: About) -> None:
+        process = psutil.Process()
+        record = asdict(about) | {"process": process.pid, "started": process.create_time()}
+        self.path = folder / f"{about.identity}-{uuid.uuid4().hex[:12]}{SUFFIX}"
+        with _told(self.path):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file: BinaryIO = self.path.open("xb", buffering=0)
+        self._append(json.dumps(record).encode())
+
+    def write(self, change: Change) -> None:
+        """Append what was painted; when this returns it is on the disk."""
+        self._append(_packed(change))
+
+    def close(self) -> None:
+        """Write nothing more; the strokes stay for the next session."""
+        self._file.close()
+
+    def discard(self) -> None:
+        """Remove it: the strokes are saved elsewhere, or not wanted."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def _append(self, payload: bytes) -> None:
+        with _told(self.path):
+            place = self._file.tell()
+            try:
+                written = self._file.write(RECORD.pack(len(payload), zlib.crc32(payload)) + payload)
+                os.fsync(self._file.fileno())
+                if written != RECORD.size + len(payload):
+                    raise OSError(28, "No space left on device")
+            except OSError:
+                self._file.truncate(place)  # so that what is written next can be read
+                self._file.seek(place)
+                raise
