@@ -12,7 +12,7 @@ import torch
 from napari_unet.engine.card import ModelCard, UNetSpec, read_card
 from napari_unet.engine.errors import InvalidModel, LibraryError, ModelNotFound
 from napari_unet.engine.library import SHIPPED, Library
-from napari_unet.engine.model import Model, load_model_file, new_model, save_model
+from napari_unet.engine.model import Model, extend_classes, load_model_file, new_model, save_model
 from napari_unet.engine.storage import write_atomically
 
 from .conftest import make_model
@@ -208,3 +208,23 @@ def test_shipped_models_load_and_are_small(path: Path) -> None:
     model = load_model_file(path)
     assert model.card.licence
     assert path.stat().st_size < 10_000_000
+
+
+# --- more classes
+
+
+def test_a_class_can_be_added_and_the_old_answers_stay(tiny: Model) -> None:
+    more = extend_classes(tiny, ["debris", "scratch"])
+    assert more.card.classes == ("background", "foreground", "debris", "scratch")
+    x = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        old, new = tiny.network(x), more.network(x)
+    torch.testing.assert_close(new[:, :2], old)
+    assert torch.equal(new.argmax(1), old.argmax(1))
+
+
+def test_a_class_cannot_be_added_twice_nor_to_objects(tiny: Model) -> None:
+    with pytest.raises(InvalidModel, match="has a class of that name already"):
+        extend_classes(tiny, ["foreground"])
+    with pytest.raises(InvalidModel, match="it finds foreground; make a new model"):
+        extend_classes(make_model(task="objects"), ["debris"])

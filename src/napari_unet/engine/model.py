@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .card import ModelCard, read_card
+from .card import PALETTE, ModelCard, read_card
 from .errors import InvalidModel
 from .storage import write_atomically
 from .unet import UNet
@@ -32,6 +33,34 @@ def new_model(card: ModelCard, seed: int = 0) -> Model:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Model(card, UNet(card.spec).eval())
+
+
+def extend_classes(model: Model, names: Sequence[str], colors: Sequence[str] = ()) -> Model:
+    """Return a model with classes added behind those it has; what it answered for the old ones stays the same.
+
+    The logit of an added class starts as the mean of the others, so it never wins before it is taught.
+
+    Raises
+    ------
+    InvalidModel
+        If the model is not `semantic`, or a class of that name is there.
+    """
+    card, spec = model.card, model.card.spec
+    if card.task != "semantic":
+        raise InvalidModel(f"Classes cannot be added to {card.name!r}: it finds {card.classes[-1]}; make a new model.")
+    classes = (*card.classes, *names)
+    if len(set(classes)) < len(classes):
+        raise InvalidModel(f"{card.name!r} has a class of that name already: choose another one.")
+    chosen = (*colors, *(PALETTE[i % len(PALETTE)] for i in range(len(card.classes) + len(colors), len(classes))))
+    spec = replace(spec, out_channels=len(classes))
+    extended = card.with_(spec=spec, classes=classes, colors=(*card.colors, *chosen))
+    tensors = dict(model.network.state_dict())
+    for name in ("head.weight", "head.bias"):
+        old = tensors[name]
+        tensors[name] = torch.cat([old, old.mean(dim=0, keepdim=True).expand(len(names), *old.shape[1:])])
+    network = new_model(extended).network
+    network.load_state_dict(tensors)
+    return Model(extended, network)
 
 
 def load_model_file(path: Path) -> Model:

@@ -14,9 +14,10 @@ import struct
 import uuid
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import psutil
@@ -113,3 +114,80 @@ class Journal:
                 self._file.truncate(place)  # so that what is written next can be read
                 self._file.seek(place)
                 raise
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A journal that an earlier session left."""
+
+    about: About
+    path: Path
+
+    def changes(self) -> Iterator[Change]:
+        """Yield what was painted, in order, up to the first record that is torn."""
+        records = _records(self.path)
+        next(records, None)
+        for payload in records:
+            yield _unpacked(payload)
+
+    def discard(self) -> None:
+        """Remove it."""
+        self.path.unlink(missing_ok=True)
+
+
+def kept(folder: Path, image_identity: str, busy: frozenset[Path] = frozenset()) -> list[Kept]:
+    """Return the journals of an image, oldest first, but for those that are still written.
+
+    Parameters
+    ----------
+    busy
+        Those that this very process writes.
+    """
+    found = []
+    for path in folder.glob(f"{image_identity}-*{SUFFIX}"):
+        first = next(_records(path), None)
+        if path in busy or first is None:
+            continue
+        record = json.loads(first)
+        about = About(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
+        if about.process == os.getpid() or not about.is_open:
+            found.append(Kept(about, path))
+    return sorted(found, key=lambda k: (k.path.stat().st_mtime_ns, k.path.name))
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """Yield the payloads of a file up to the first that is torn."""
+    with path.open("rb") as file:
+        while len(head := file.read(RECORD.size)) == RECORD.size:
+            length, checksum = RECORD.unpack(head)
+            payload = file.read(length)
+            if len(payload) < length or zlib.crc32(payload) != checksum:
+                return
+            yield payload
+
+
+def _packed(change: Change) -> bytes:
+    """Distances between changed pixels are mostly 1, so they compress to next to nothing."""
+    steps = np.diff(change.where, prepend=0).astype("<i8")
+    values = change.values.astype("<u4")
+    content = steps.tobytes() + values.tobytes() + np.packbits(change.held_out).tobytes()
+    return struct.pack("<Q", change.where.size) + zlib.compress(content, 1)
+
+
+def _unpacked(payload: bytes) -> Change:
+    (size,) = struct.unpack_from("<Q", payload)
+    content = zlib.decompress(payload[8:])
+    where = np.cumsum(np.frombuffer(content, "<i8", size))
+    values = np.frombuffer(content, "<u4", size, offset=8 * size)
+    bits = np.frombuffer(content, np.uint8, offset=12 * size)
+    return Change(where.astype(np.int64), values.astype(np.uint32), np.unpackbits(bits, count=size).astype(bool))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(
+            f"The strokes cannot be kept in {path.parent} ({error.strerror}): free some space, or save the annotations."
+        ) from error

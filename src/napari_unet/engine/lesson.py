@@ -1,0 +1,149 @@
+"""Lesson: what a user painted on one image; teach(): one round, the same for the window and for the terminal."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .annotation import Annotation, TrainingSet
+from .card import ModelCard
+from .errors import InvalidAnnotation
+from .image import Image
+from .inference import normalisation
+from .model import Model, extend_classes
+from .settings import TrainSettings
+from .strokes import Strokes
+from .training import StepDone, Trained, Validated, fine_tune
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """An image and what was painted on it.
+
+    Attributes
+    ----------
+    image
+        Nothing is read before training.
+    labels
+        ``(*image.label_shape)``: 0 not labelled, 1 background, 2 and up a class or an object.
+    held_out, newest
+        bool, of the same shape; None: one stroke in five is chosen now, and everything is new.
+    channel
+        Which channel feeds a one-channel model.
+    """
+
+    image: Image
+    labels: NDArray[np.integer]
+    held_out: NDArray[np.bool_] | None = None
+    newest: NDArray[np.bool_] | None = None
+    channel: int | None = None
+
+    def __post_init__(self) -> None:
+        for painted in (self.labels, self.held_out, self.newest):
+            if painted is not None and painted.shape != self.image.label_shape:
+                raise InvalidAnnotation(
+                    f"The annotation of {self.image.name!r} has shape {painted.shape}, but the image needs "
+                    f"{self.image.label_shape}: make new annotations for this image."
+                )
+
+    def strokes(self, card: ModelCard) -> Strokes:
+        """Return the strokes as a model sees them."""
+        strokes = Strokes(self.image.label_axes, self.labels.shape, card.spec.dims, card.task == "objects")
+        strokes.look(self.labels)
+        if self.held_out is not None:
+            strokes.hold_out(self.held_out)
+        return strokes
+
+    def annotations(self, card: ModelCard) -> list[Annotation]:
+        """Return the planes or volumes that are painted on, normalised as inference does: over the whole image.
+
+        Raises
+        ------
+        InvalidImage
+            If the image does not fit the model, is constant, or holds NaN or infinite values.
+        """
+        items = list(self.image.items(card.spec.dims, self.channel, card.spec.in_channels))
+        scale = normalisation(items, card.percentiles, self.image.name)
+        held_out = self.strokes(card).held_out if self.held_out is None else self.held_out
+        found = []
+        for item in items:
+            where = item.region(tuple(slice(0, n) for n in item.shape))
+            labels = self.labels[where].reshape(item.shape)
+            if labels.any():
+                pixels = scale(item.read(tuple(slice(0, n) for n in item.shape)))
+                newest = None if self.newest is None else self.newest[where].reshape(item.shape)
+                found.append(Annotation(pixels, labels, held_out[where].reshape(item.shape), newest, self.image.name))
+        return found
+
+
+def digest(annotations: Sequence[Annotation]) -> str:
+    """Return the SHA-256 of what is painted and what is held out, to tell later whether two rounds saw the same."""
+    result = hashlib.sha256()
+    for annotation in annotations:
+        result.update(repr(annotation.labels.shape).encode())
+        result.update(annotation.labels.astype("<u4").tobytes())
+        result.update(np.packbits(annotation.judged > 0).tobytes())
+    return result.hexdigest()
+
+
+def teach(
+    model: Model,
+    lessons: Sequence[Lesson],
+    settings: TrainSettings = TrainSettings(),
+    *,
+    name: str = "",
+    classes: Sequence[str] = (),
+    colors: Sequence[str] = (),
+) -> Iterator[StepDone | Validated | Trained]:
+    """Teach a copy of `model` one round of lessons; the last event carries a model whose card says how it was made.
+
+    Parameters
+    ----------
+    model, lessons, settings
+        What, from what, how.
+    name
+        Of the model that is made; empty: that of its parent.
+    classes, colors
+        Of the model that is made; classes behind those of `model` are added to it. Empty: as they are.
+
+    Raises
+    ------
+    InvalidAnnotation, InvalidImage
+        If nothing can be learned from the lessons.
+    OutOfMemory, DeviceError
+    """
+    parent = model.card.identity
+    classes, colors = tuple(classes) or model.card.classes, tuple(colors) or model.card.colors
+    if len(classes) > len(model.card.classes):
+        model = extend_classes(model, classes[len(model.card.classes) :])
+    card = model.card.with_(classes=classes, colors=colors, name=name or model.card.name)
+    model = Model(card, model.network)
+    annotations = [a for lesson in lessons for a in lesson.annotations(card)]
+    counts = np.array([lesson.strokes(card).count() for lesson in lessons]).sum(axis=0) if lessons else (0, 0)
+    data = TrainingSet(tuple(annotations))
+    made_from = {
+        "annotations": digest(annotations),
+        "images": sorted({lesson.image.name for lesson in lessons}),
+        "strokes": int(counts[0]),
+        "held_out_strokes": int(counts[1]),
+        "settings": asdict(settings),
+    }
+
+    def with_card(made: Model, **scores: float | int | None) -> Model:
+        training = made_from | scores
+        return Model(card.with_(parent=parent, training=training, created="", content_hash=""), made.network)
+
+    for event in fine_tune(model, data, settings):
+        if isinstance(event, Validated):
+            yield replace(
+                event, model=with_card(event.model, steps=event.step, score=event.score, baseline=event.baseline)
+            )
+        elif isinstance(event, Trained):
+            made = with_card(event.model, steps=event.steps, score=event.score, baseline=event.baseline)
+            yield replace(event, model=made)
+        else:
+            yield event
