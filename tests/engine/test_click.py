@@ -32,7 +32,7 @@ class Threshold:
         self.shown: list[np.ndarray] = []
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
-        self.shown.append(batch[0].copy())
+        self.shown.extend(batch.copy())
         return np.where(batch[:, :1] > 0.5, 5.0, -5.0).astype(np.float32)
 
 
@@ -91,14 +91,21 @@ def test_one_channel_of_many_is_chosen(segmenter: ClickSegmenter) -> None:
     assert np.array_equal(segmenter.segment([Click((30, 30))]), array[1] > 0)
 
 
-def test_the_network_sees_the_clicks_where_they_are(segmenter: ClickSegmenter, network: Threshold) -> None:
+def test_the_network_sees_both_kinds_of_clicks(segmenter: ClickSegmenter, network: Threshold) -> None:
     segmenter.set_image(squares((SIZE, SIZE), (20, 20, 60)))
     segmenter.segment([Click((40, 50)), Click((100, 110), positive=False)])
-    grey, positive, negative, so_far = network.shown[0]
-    assert (positive[40, 50], negative[100, 110]) == (1, 1)
-    assert (positive.sum(), negative.sum()) == (29, 29)  # pixels within 3 of a pixel's centre
-    assert so_far.sum() == 0
-    assert grey[40, 50] == 1
+    (whole,) = (s for s in network.shown if s[2].any())
+    assert (whole[1].sum() > 20, whole[2].sum() > 20, whole[3].sum()) == (True, True, 0)
+
+
+def test_a_window_knows_where_the_network_sees_a_pixel() -> None:
+    assert Window(10, 20, SIZE // 2).to_network((42, 36)) == (64.5, 32.5)  # the middle of four pixels
+
+
+def test_a_click_is_a_disk() -> None:
+    channel = np.zeros((SIZE, SIZE), dtype=np.float32)
+    click.draw_disk(channel, (40, 50))
+    assert (channel[40, 53], channel[40, 54], channel.sum()) == (1, 0, 29)
 
 
 # --- zoom -------------------------------------------------------------------------------------------------------------
@@ -112,10 +119,47 @@ def test_an_object_larger_than_the_window_is_found_whole(segmenter: ClickSegment
     assert both / either > 0.97  # one pixel of the network's is more than four of the image
 
 
-def test_a_small_object_is_looked_at_again_magnified(segmenter: ClickSegmenter, network: Threshold) -> None:
-    segmenter.set_image(squares((256, 256), (100, 100, 12)))
-    segmenter.segment([Click((105, 105))])
-    assert network.shown[-1][0].mean() > 4 * network.shown[0][0].mean()
+def test_the_first_windows_are_of_several_sizes() -> None:
+    windows = click.first_windows([(500, 500)], (1000, 1000))
+    assert [w.side for w in windows] == [40, 80, 160, 320, 640]
+
+
+def test_no_first_window_is_much_larger_than_the_image() -> None:
+    assert [w.side for w in click.first_windows([(5, 5)], (60, 60))] == [40, 80]
+
+
+def test_clicks_far_apart_are_in_every_first_window() -> None:
+    assert all(w.side >= 1.4 * 201 for w in click.first_windows([(100, 100), (300, 100)], (1000, 1000)))
+
+
+def answer(top: int, left: int, edge: int, logit: float = 9.0) -> np.ndarray:
+    logits = np.full((SIZE, SIZE), -9.0, dtype=np.float32)
+    logits[top : top + edge, left : left + edge] = logit
+    return logits
+
+
+def test_a_steady_answer_is_trusted() -> None:
+    assert click.trust(answer(40, 40, 40), Window(100, 100, SIZE), [((160, 160), True)], (500, 500)) == 1
+
+
+def test_an_answer_that_hangs_on_the_threshold_is_not_trusted() -> None:
+    window, clicks = Window(100, 100, SIZE), [((160, 160), True)]
+    assert click.trust(answer(40, 40, 40, logit=0.5), window, clicks, (500, 500)) == 0
+
+
+def test_an_answer_that_the_window_cuts_off_is_trusted_less() -> None:
+    cut_off = answer(0, 40, 80)
+    assert click.trust(cut_off, Window(100, 100, SIZE), [((160, 160), True)], (500, 500)) == click.CUT_OFF
+    assert click.trust(cut_off, Window(0, 100, SIZE), [((60, 160), True)], (500, 500)) == 1
+
+
+def test_an_answer_that_does_not_follow_a_click_is_trusted_less() -> None:
+    clicks = [((160, 160), True), ((150, 150), False)]
+    assert click.trust(answer(40, 40, 40), Window(100, 100, SIZE), clicks, (500, 500)) == click.DISOBEYED
+
+
+def test_an_answer_without_the_clicked_pixel_is_worth_nothing() -> None:
+    assert click.trust(answer(90, 90, 30), Window(100, 100, SIZE), [((160, 160), True)], (500, 500)) == 0
 
 
 def test_the_answer_at_the_border_of_the_image_is_not_cut_off() -> None:
@@ -302,10 +346,17 @@ def test_a_constant_image_holds_no_object(segmenter: ClickSegmenter, shape: tupl
     assert not segmenter.segment([Click((0, 0))]).any()
 
 
-def test_constant_background_holds_no_object(segmenter: ClickSegmenter, network: Threshold) -> None:
+@pytest.mark.parametrize("position", [(100, 100), (399, 450), (590, 590)])
+def test_constant_background_holds_no_object(segmenter: ClickSegmenter, position: tuple[int, int]) -> None:
     segmenter.set_image(squares((600, 600), (400, 400, 100)))
-    assert not segmenter.segment([Click((100, 100))]).any()
-    assert not network.shown
+    segmenter._executor = lambda batch: 1 - 2 * np.round(batch[:, :1])  # type: ignore[assignment]
+    assert not segmenter.segment([Click(position)]).any()
+
+
+def test_a_uniform_object_is_no_background(segmenter: ClickSegmenter) -> None:
+    image = squares((600, 600), (400, 400, 200))  # it touches the border on two sides
+    segmenter.set_image(image)
+    assert np.count_nonzero(segmenter.segment([Click((500, 500))])) > 30000
 
 
 @pytest.mark.parametrize("shape", [(1, 9), (3, 3), (2, 700)])

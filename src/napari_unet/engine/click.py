@@ -1,9 +1,10 @@
 """ClickSegmenter: set_image() once, then one click, one object.
 
 The network sees a square window of the image, resampled to SIZE pixels, in four channels: grey, positive clicks,
-negative clicks (disks), and the mask so far (iterative clicks after Sofiiuk et al. 2021). The window follows the
-object: when the answer reaches over its edge it grows, when the answer is small in it it shrinks, and the network looks
-again.
+negative clicks (disks), and the mask so far (iterative clicks after Sofiiuk et al. 2021). One click does not say how
+large the object is, so the network looks through windows of several sizes at once, and the steadiest answer counts.
+From then on the window follows the object: when the answer reaches over its edge it grows, when the answer is small in
+it it shrinks, and the network looks again.
 Of an answer to a correcting click only the connected change that holds the click is taken (the progressive merge of
 Chen et al. 2022, FocalClick), so what was right stays.
 """
@@ -36,8 +37,8 @@ SIZE = 128
 """Edge, in pixels, of what the network sees."""
 RADIUS = 3
 """Radius of a click's disk in what the network sees."""
-START = 128
-"""Edge of the first window where nothing is known of the object: one to one."""
+SCALES = (40, 80, 160, 320, 640)
+"""Edges of the first windows, where nothing is known of the object's size."""
 SMALLEST = 32
 """No window is smaller; beyond that, magnifying shows nothing new."""
 ROOM = 1.4
@@ -46,8 +47,18 @@ SMALL = 0.3
 """An answer of less than this part of the window is looked at again, magnified."""
 AGAIN = 1.8
 """The edge of that second window over the extent of the answer."""
-LOOKS = 3
-"""The network is asked at most so often for one click."""
+LOOKS = 2
+"""So often at most the window follows the answer."""
+STEADY = 1.0
+"""A steady answer stays the same when the threshold on the logits moves up or down by this much."""
+CUT_OFF = 0.6
+"""Trust in an answer that reaches over the edge of its window."""
+CRUMB = (0.15, 0.85)
+"""Trust in an answer of less than this part of the window, which is too coarse to be exact."""
+DISOBEYED = 0.5
+"""Trust in an answer for each click that it does not follow."""
+NOTHING = 20.0
+"""Minus this is the logit of "no object", where there is nothing to see."""
 SAMPLE = 1 << 18
 """About so many pixels, on a regular grid, decide the normalisation: milliseconds, whatever the image's size."""
 LEAST_OVERLAP = 0.3
@@ -93,6 +104,11 @@ class Window:
             slice(max(self.top, 0), min(self.top + self.side, shape[0])),
             slice(max(self.left, 0), min(self.left + self.side, shape[1])),
         )
+
+    def to_network(self, point: tuple[int, int]) -> tuple[float, float]:
+        """Return where the network sees the middle of a pixel."""
+        zoom = SIZE / self.side
+        return (point[0] + 0.5 - self.top) * zoom - 0.5, (point[1] + 0.5 - self.left) * zoom - 0.5
 
     def cut(self, mask: Mask) -> Mask:
         """Return what it shows of a mask ``(h, w)``, as ``(side, side)``; False beyond the image."""
@@ -309,17 +325,25 @@ class ClickSegmenter:
             return np.zeros(shape, dtype=bool) if before is None else before.copy()
 
         anchors = positives if before is None else positives + unclicked(before, positives)
-        window = first_window([p for p, _ in points], hint, shape)
-        for look in range(LOOKS):
+        where = [p for p, _ in points]
+        windows = [Window.around(*_middle(where, hint), shape)] if hint is not None else first_windows(positives, shape)
+        answers = self._look(plane, plane.scale, windows, points, hint)
+        trusts = [trust(a, w, points, shape) for a, w in zip(answers, windows, strict=True)]
+        best = int(np.argmax(trusts))
+        window, answer = windows[best], answers[best]
+        for look in range(LOOKS + 1):
             seen = np.zeros(shape, dtype=bool)
-            window.paste(self._look(plane, plane.scale, window, points, hint), seen)
+            window.paste(resampled(answer, window.side) > 0, seen)
             found = with_clicks(seen, anchors)
-            closer = next_window(window, found, [p for p, _ in points], shape)
-            if closer is None or look == LOOKS - 1:
+            closer = next_window(window, found, where, shape)
+            if closer is None or look == LOOKS:
                 break
             window = closer
+            (answer,) = self._look(plane, plane.scale, [window], points, hint)
 
         newest, positive = points[-1]
+        if before is None and is_background(plane.item, found):
+            return np.zeros(shape, dtype=bool)
         if before is not None:
             found = merge(before, found, newest, positive)
         for p, wanted in points:
@@ -331,25 +355,24 @@ class ClickSegmenter:
         self,
         plane: _Plane,
         scale: Normalisation,
-        window: Window,
+        windows: list[Window],
         points: list[tuple[tuple[int, int], bool]],
         hint: Mask | None,
-    ) -> Mask:
-        """Show the network one window; returns ``(side, side)``."""
-        stop = (window.top + window.side, window.left + window.side)
-        grey = scale(plane.item.read_mirrored((window.top, window.left), stop))
-        if grey.max() <= grey.min():
-            return np.zeros((window.side, window.side), dtype=bool)
-        zoom = SIZE / window.side
-        shown = np.zeros((1, CHANNELS, SIZE, SIZE), dtype=np.float32)
-        shown[0, 0] = resampled(grey[0], SIZE)
-        for (y, x), positive in points:
-            center = ((y + 0.5 - window.top) * zoom - 0.5, (x + 0.5 - window.left) * zoom - 0.5)
-            draw_disk(shown[0, 1 if positive else 2], center)
-        if hint is not None:
-            shown[0, 3] = resampled(window.cut(hint).astype(np.float32), SIZE) > 0.5
-        logits = self._executor(shown)[0, 0]
-        return resampled(logits, window.side) > 0
+    ) -> NDArray[np.float32]:
+        """Show the network some windows; returns logits ``(n, SIZE, SIZE)``, all negative where a window is constant."""
+        shown = np.zeros((len(windows), CHANNELS, SIZE, SIZE), dtype=np.float32)
+        for channels, window in zip(shown, windows, strict=True):
+            stop = (window.top + window.side, window.left + window.side)
+            channels[0] = resampled(scale(plane.item.read_mirrored((window.top, window.left), stop))[0], SIZE)
+            for p, positive in points:
+                draw_disk(channels[1 if positive else 2], window.to_network(p))
+            if hint is not None:
+                channels[3] = resampled(window.cut(hint).astype(np.float32), SIZE) > 0.5
+        constant = np.ptp(shown[:, 0], axis=(1, 2)) == 0
+        logits = np.full((len(windows), SIZE, SIZE), -NOTHING, dtype=np.float32)
+        if not constant.all():
+            logits[~constant] = self._executor(shown[~constant])[:, 0]
+        return logits
 
 
 def _pixel(click: Click | tuple[Any, ...], shape: tuple[int, ...]) -> tuple[int, int]:
@@ -382,6 +405,20 @@ def _contrast(plane: _Plane, mask: Mask) -> float:
     grey, inside = plane.scale(plane.item.read(box))[0], mask[box]
     ring = ndimage.binary_dilation(inside, iterations=5) & ~ndimage.binary_dilation(inside, iterations=1)
     return float(np.median(grey[inside]) - np.median(grey[ring])) if ring.any() else 0.0
+
+
+def is_background(item: Item, mask: Mask) -> bool:
+    """Tell whether an answer is one constant grey value that goes on around it, or along half of the image's border."""
+    if not mask.any():
+        return False
+    box = _box(mask, 1)
+    pixels, inside = item.read(box)[0], mask[box]
+    if np.ptp(pixels[inside].astype(np.float32)) > 0:
+        return False
+    ring = ndimage.binary_dilation(inside) & ~inside
+    border = sum(int(np.count_nonzero(edge)) for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+    goes_on = np.count_nonzero(pixels[ring] == pixels[inside][0])
+    return bool(goes_on > 0.5 * np.count_nonzero(ring) or border > sum(mask.shape))
 
 
 def _box(mask: Mask, margin: int = 0) -> tuple[slice, slice]:
@@ -469,18 +506,54 @@ def merge(previous: Mask, found: Mask, newest: tuple[int, int], positive: bool) 
     return result
 
 
-def first_window(points: Sequence[tuple[int, int]], hint: Mask | None, shape: tuple[int, ...]) -> Window:
-    """Return where to look first: around the mask so far and the clicks, or around the clicks alone."""
+def first_windows(positives: Sequence[tuple[int, int]], shape: tuple[int, ...]) -> list[Window]:
+    """Return windows of several sizes about the positive clicks, none much larger than the image."""
+    center, extent = _middle(positives, None)
+    windows = [Window.around(center, max(side, extent), shape) for side in SCALES]
+    largest = max(SCALES[0], 2 * max(shape))
+    return list(dict.fromkeys(w for w in windows if w.side <= largest or w.side <= extent + 1))
+
+
+def _middle(points: Sequence[tuple[int, int]], mask: Mask | None) -> tuple[tuple[float, float], float]:
+    """Return the middle of points and mask, and the edge of a window with room for both."""
     low, high = np.min(points, axis=0), np.max(points, axis=0) + 1
-    side = float(START)
-    if hint is not None:
-        box = _box(hint)
+    if mask is not None:
+        box = _box(mask)
         low = np.minimum(low, [s.start for s in box])
         high = np.maximum(high, [s.stop for s in box])
-        side = 0.0
-    side = max(side, ROOM * float((high - low).max()))
     center = (low + high - 1) / 2
-    return Window.around((float(center[0]), float(center[1])), side, shape)
+    return (float(center[0]), float(center[1])), ROOM * float((high - low).max())
+
+
+def trust(
+    logits: NDArray[np.float32],
+    window: Window,
+    points: Sequence[tuple[tuple[int, int], bool]],
+    shape: tuple[int, ...],
+) -> float:
+    """Return how far an answer ``(SIZE, SIZE)`` can be trusted, 0 to 1.
+
+    Above all, how little it depends on the threshold (the stability score of Kirillov et al. 2023); less if the window
+    cuts it off, if it is a crumb, or if it does not follow the clicks.
+    """
+    clicks = [(tuple(math.floor(v + 0.5) for v in window.to_network(p)), positive) for p, positive in points]
+    seen = [((y, x), positive) for (y, x), positive in clicks if 0 <= y < SIZE and 0 <= x < SIZE]
+    positives = [p for p, positive in seen if positive]
+    mask = with_clicks(logits > 0, positives, strict=True)
+    if not mask.any():
+        return 0.0
+    sure = np.count_nonzero(mask & (logits > STEADY))
+    result = sure / np.count_nonzero(with_clicks(logits > -STEADY, positives))
+    box = _box(mask)
+    far = (window.top + window.side, window.left + window.side)
+    near = (window.top, window.left)
+    if any(
+        (b.start == 0 and a > 0) or (b.stop == SIZE and z < n) for b, a, z, n in zip(box, near, far, shape, strict=True)
+    ):
+        result *= CUT_OFF
+    if max(b.stop - b.start for b in box) < CRUMB[0] * SIZE:
+        result *= CRUMB[1]
+    return float(result * DISOBEYED ** sum(mask[p] != positive for p, positive in seen))
 
 
 def next_window(
