@@ -121,11 +121,11 @@ def test_an_object_larger_than_the_window_is_found_whole(segmenter: ClickSegment
 
 def test_the_first_windows_are_of_several_sizes() -> None:
     windows = click.first_windows([(500, 500)], (1000, 1000))
-    assert [w.side for w in windows] == [40, 80, 160, 320, 640]
+    assert [w.side for w in windows] == [32, 48, 72, 108, 160, 240, 360, 540]
 
 
 def test_no_first_window_is_much_larger_than_the_image() -> None:
-    assert [w.side for w in click.first_windows([(5, 5)], (60, 60))] == [40, 80]
+    assert [w.side for w in click.first_windows([(5, 5)], (60, 60))] == [32, 48, 72]
 
 
 def test_clicks_far_apart_are_in_every_first_window() -> None:
@@ -138,28 +138,24 @@ def answer(top: int, left: int, edge: int, logit: float = 9.0) -> np.ndarray:
     return logits
 
 
-def test_a_steady_answer_is_trusted() -> None:
-    assert click.trust(answer(40, 40, 40), Window(100, 100, SIZE), [((160, 160), True)], (500, 500)) == 1
+def test_an_answer_is_as_certain_as_its_probability() -> None:
+    logits = answer(40, 40, 40, logit=float(np.log(4)))
+    assert click.certainty(logits, Window(100, 100, SIZE), [((160, 160), True)]) == pytest.approx(0.8)
 
 
-def test_an_answer_that_hangs_on_the_threshold_is_not_trusted() -> None:
-    window, clicks = Window(100, 100, SIZE), [((160, 160), True)]
-    assert click.trust(answer(40, 40, 40, logit=0.5), window, clicks, (500, 500)) == 0
-
-
-def test_an_answer_that_the_window_cuts_off_is_trusted_less() -> None:
-    cut_off = answer(0, 40, 80)
-    assert click.trust(cut_off, Window(100, 100, SIZE), [((160, 160), True)], (500, 500)) == click.CUT_OFF
-    assert click.trust(cut_off, Window(0, 100, SIZE), [((60, 160), True)], (500, 500)) == 1
-
-
-def test_an_answer_that_does_not_follow_a_click_is_trusted_less() -> None:
+def test_an_answer_that_does_not_follow_a_click_counts_less() -> None:
     clicks = [((160, 160), True), ((150, 150), False)]
-    assert click.trust(answer(40, 40, 40), Window(100, 100, SIZE), clicks, (500, 500)) == click.DISOBEYED
+    certainty = click.certainty(answer(40, 40, 40), Window(100, 100, SIZE), clicks)
+    assert certainty == pytest.approx(click.DISOBEYED, abs=1e-3)
 
 
 def test_an_answer_without_the_clicked_pixel_is_worth_nothing() -> None:
-    assert click.trust(answer(90, 90, 30), Window(100, 100, SIZE), [((160, 160), True)], (500, 500)) == 0
+    assert click.certainty(answer(90, 90, 30), Window(100, 100, SIZE), [((160, 160), True)]) == 0
+
+
+def test_agreement_is_the_sum_of_overlaps() -> None:
+    masks = [np.array([1, 1, 0, 0], bool)[None], np.array([1, 1, 1, 1], bool)[None], np.array([0, 0, 0, 0], bool)[None]]
+    assert click.agreement(masks).tolist() == [0.5, 0.5, 0]
 
 
 def test_the_answer_at_the_border_of_the_image_is_not_cut_off() -> None:

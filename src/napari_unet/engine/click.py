@@ -2,7 +2,8 @@
 
 The network sees a square window of the image, resampled to SIZE pixels, in four channels: grey, positive clicks,
 negative clicks (disks), and the mask so far (iterative clicks after Sofiiuk et al. 2021). One click does not say how
-large the object is, so the network looks through windows of several sizes at once, and the steadiest answer counts.
+large the object is, so the network looks through windows of several sizes at once; what counts is the answer that is
+surest of itself and that the others agree with.
 From then on the window follows the object: when the answer reaches over its edge it grows, when the answer is small in
 it it shrinks, and the network looks again.
 Of an answer to a correcting click only the connected change that holds the click is taken (the progressive merge of
@@ -11,6 +12,7 @@ Chen et al. 2022, FocalClick), so what was right stays.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,8 +39,10 @@ SIZE = 128
 """Edge, in pixels, of what the network sees."""
 RADIUS = 3
 """Radius of a click's disk in what the network sees."""
-SCALES = (40, 80, 160, 320, 640)
+SCALES = (32, 48, 72, 108, 160, 240, 360, 540)
 """Edges of the first windows, where nothing is known of the object's size."""
+WIDEST = 1.3
+"""No first window is wider than so many times the image."""
 SMALLEST = 32
 """No window is smaller; beyond that, magnifying shows nothing new."""
 ROOM = 1.4
@@ -49,14 +53,10 @@ AGAIN = 1.8
 """The edge of that second window over the extent of the answer."""
 LOOKS = 2
 """So often at most the window follows the answer."""
-STEADY = 1.0
-"""A steady answer stays the same when the threshold on the logits moves up or down by this much."""
-CUT_OFF = 0.6
-"""Trust in an answer that reaches over the edge of its window."""
-CRUMB = (0.15, 0.85)
-"""Trust in an answer of less than this part of the window, which is too coarse to be exact."""
+CERTAINTY = 3
+"""Power of an answer's certainty beside its agreement with the others."""
 DISOBEYED = 0.5
-"""Trust in an answer for each click that it does not follow."""
+"""Factor on the certainty of an answer for each click that it does not follow."""
 NOTHING = 20.0
 """Minus this is the logit of "no object", where there is nothing to see."""
 SAMPLE = 1 << 18
@@ -119,12 +119,17 @@ class Window:
         )
         return result
 
-    def paste(self, part: NDArray[Any], into: NDArray[Any]) -> None:
-        """Write ``(side, side)`` back to its place in ``(h, w)``."""
-        rows, columns = self.inside(into.shape)
-        into[rows, columns] = part[
-            rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
-        ]
+    def seen(self, logits: NDArray[np.float32], shape: tuple[int, ...]) -> Mask:
+        """Return the mask ``(h, w)`` that the network's logits ``(SIZE, SIZE)`` stand for."""
+        rows, columns = self.inside(shape)
+        result = np.zeros(shape, dtype=bool)
+        result[rows, columns] = (
+            resampled(logits, self.side)[
+                rows.start - self.top : rows.stop - self.top, columns.start - self.left : columns.stop - self.left
+            ]
+            > 0
+        )
+        return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -328,18 +333,19 @@ class ClickSegmenter:
         where = [p for p, _ in points]
         windows = [Window.around(*_middle(where, hint), shape)] if hint is not None else first_windows(positives, shape)
         answers = self._look(plane, plane.scale, windows, points, hint)
-        trusts = [trust(a, w, points, shape) for a, w in zip(answers, windows, strict=True)]
-        best = int(np.argmax(trusts))
-        window, answer = windows[best], answers[best]
-        for look in range(LOOKS + 1):
-            seen = np.zeros(shape, dtype=bool)
-            window.paste(resampled(answer, window.side) > 0, seen)
-            found = with_clicks(seen, anchors)
+        masks = [with_clicks(w.seen(a, shape), anchors) for a, w in zip(answers, windows, strict=True)]
+        best = 0
+        if len(windows) > 1:
+            sure = np.array([certainty(a, w, points) for a, w in zip(answers, windows, strict=True)])
+            best = int(np.argmax(sure**CERTAINTY * agreement(masks)))
+        window, found = windows[best], masks[best]
+        for _ in range(LOOKS):
             closer = next_window(window, found, where, shape)
-            if closer is None or look == LOOKS:
+            if closer is None:
                 break
             window = closer
             (answer,) = self._look(plane, plane.scale, [window], points, hint)
+            found = with_clicks(window.seen(answer, shape), anchors)
 
         newest, positive = points[-1]
         if before is None and is_background(plane.item, found):
@@ -413,11 +419,12 @@ def is_background(item: Item, mask: Mask) -> bool:
         return False
     box = _box(mask, 1)
     pixels, inside = item.read(box)[0], mask[box]
-    if np.ptp(pixels[inside].astype(np.float32)) > 0:
+    value = np.median(pixels[inside])
+    if np.count_nonzero(pixels[inside] == value) < 0.95 * np.count_nonzero(inside):
         return False
     ring = ndimage.binary_dilation(inside) & ~inside
     border = sum(int(np.count_nonzero(edge)) for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
-    goes_on = np.count_nonzero(pixels[ring] == pixels[inside][0])
+    goes_on = np.count_nonzero(pixels[ring] == value)
     return bool(goes_on > 0.5 * np.count_nonzero(ring) or border > sum(mask.shape))
 
 
@@ -510,7 +517,7 @@ def first_windows(positives: Sequence[tuple[int, int]], shape: tuple[int, ...]) 
     """Return windows of several sizes about the positive clicks, none much larger than the image."""
     center, extent = _middle(positives, None)
     windows = [Window.around(center, max(side, extent), shape) for side in SCALES]
-    largest = max(SCALES[0], 2 * max(shape))
+    largest = max(SCALES[0], WIDEST * max(shape))
     return list(dict.fromkeys(w for w in windows if w.side <= largest or w.side <= extent + 1))
 
 
@@ -525,35 +532,27 @@ def _middle(points: Sequence[tuple[int, int]], mask: Mask | None) -> tuple[tuple
     return (float(center[0]), float(center[1])), ROOM * float((high - low).max())
 
 
-def trust(
-    logits: NDArray[np.float32],
-    window: Window,
-    points: Sequence[tuple[tuple[int, int], bool]],
-    shape: tuple[int, ...],
-) -> float:
-    """Return how far an answer ``(SIZE, SIZE)`` can be trusted, 0 to 1.
-
-    Above all, how little it depends on the threshold (the stability score of Kirillov et al. 2023); less if the window
-    cuts it off, if it is a crumb, or if it does not follow the clicks.
-    """
-    clicks = [(tuple(math.floor(v + 0.5) for v in window.to_network(p)), positive) for p, positive in points]
-    seen = [((y, x), positive) for (y, x), positive in clicks if 0 <= y < SIZE and 0 <= x < SIZE]
-    positives = [p for p, positive in seen if positive]
-    mask = with_clicks(logits > 0, positives, strict=True)
+def certainty(logits: NDArray[np.float32], window: Window, points: Sequence[tuple[tuple[int, int], bool]]) -> float:
+    """Return the mean probability inside an answer ``(SIZE, SIZE)``; less for each click that it does not follow."""
+    places = [(tuple(math.floor(v + 0.5) for v in window.to_network(p)), positive) for p, positive in points]
+    seen = [((y, x), positive) for (y, x), positive in places if 0 <= y < SIZE and 0 <= x < SIZE]
+    mask = with_clicks(logits > 0, [p for p, positive in seen if positive], strict=True)
     if not mask.any():
         return 0.0
-    sure = np.count_nonzero(mask & (logits > STEADY))
-    result = sure / np.count_nonzero(with_clicks(logits > -STEADY, positives))
-    box = _box(mask)
-    far = (window.top + window.side, window.left + window.side)
-    near = (window.top, window.left)
-    if any(
-        (b.start == 0 and a > 0) or (b.stop == SIZE and z < n) for b, a, z, n in zip(box, near, far, shape, strict=True)
-    ):
-        result *= CUT_OFF
-    if max(b.stop - b.start for b in box) < CRUMB[0] * SIZE:
-        result *= CRUMB[1]
-    return float(result * DISOBEYED ** sum(mask[p] != positive for p, positive in seen))
+    disobeyed = sum(bool(mask[p]) != positive for p, positive in seen)
+    return float(np.mean(1 / (1 + np.exp(-logits[mask]))) * DISOBEYED**disobeyed)
+
+
+def agreement(masks: Sequence[Mask]) -> NDArray[np.float64]:
+    """Return, for each mask, the sum of its IoU with the others."""
+    areas = [np.count_nonzero(m) for m in masks]
+    result = np.zeros(len(masks))
+    for i, j in itertools.combinations(range(len(masks)), 2):
+        if areas[i] and areas[j]:
+            box = _box(masks[i])
+            both = np.count_nonzero(masks[i][box] & masks[j][box])
+            result[[i, j]] += both / (areas[i] + areas[j] - both)
+    return result
 
 
 def next_window(
