@@ -40,7 +40,6 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
         for name in ("where", "values", "held_out"):
             np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert found.about.classes == ("background", "cell")
-    journal.close()
 
 
 @pytest.mark.parametrize("torn", [1, 7, 20])
@@ -48,7 +47,6 @@ def test_a_torn_last_record_is_not_read(tmp_path: Path, torn: int) -> None:
     journal = Journal(tmp_path, ABOUT)
     journal.write(change(1))
     journal.write(change(2))
-    journal.close()
     journal.path.write_bytes(journal.path.read_bytes()[:-torn])
     assert values(tmp_path) == [[1]]
 
@@ -57,7 +55,6 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     journal = Journal(tmp_path, ABOUT)
     journal.write(change(1))
     journal.write(change(2))
-    journal.close()
     content = bytearray(journal.path.read_bytes())
     content[-3] ^= 4
     journal.path.write_bytes(content)
@@ -66,14 +63,12 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
 
 def test_a_file_torn_in_its_first_record_is_left_out(tmp_path: Path) -> None:
     journal = Journal(tmp_path, ABOUT)
-    journal.close()
     journal.path.write_bytes(journal.path.read_bytes()[:20])
     assert kept(tmp_path, "abc") == []
 
 
 def test_it_is_removed_only_when_discarded(tmp_path: Path) -> None:
     journal = Journal(tmp_path, ABOUT)
-    journal.close()
     assert journal.path.exists()
     Journal(tmp_path, ABOUT).discard()
     assert len(kept(tmp_path, "abc")) == 1
@@ -83,7 +78,6 @@ def test_journals_that_are_written_or_of_other_images_are_not_offered(tmp_path: 
     mine = Journal(tmp_path, ABOUT)
     assert kept(tmp_path, "abc", frozenset({mine.path})) == []
     assert kept(tmp_path, "abd") == []
-    mine.close()
     code = (
         "import sys; from pathlib import Path; from napari_unet.plugin.journal import *\n"
         "j = Journal(Path(sys.argv[1]), About('other', 'x', (1,), 'semantic', (), ())); print(flush=True); input()"
@@ -107,7 +101,6 @@ def test_a_full_disk_is_told_and_leaves_a_journal_that_goes_on(tmp_path: Path, m
         with pytest.raises(FileError, match=r"No space left on device\): free some space, or save"):
             journal.write(change(2))
     journal.write(change(3))
-    journal.close()
     assert values(tmp_path) == [[1], [3]]
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .annotation import Annotation, TrainingSet
 from .card import ModelCard
-from .errors import InvalidAnnotation
+from .errors import FileError, InvalidAnnotation
+from .files import open_image, stem, write_labels
 from .image import Image
 from .inference import normalisation
 from .model import Model, extend_classes
+from .replay import load_replay
 from .settings import TrainSettings
 from .strokes import Strokes
 from .training import StepDone, Trained, Validated, fine_tune
@@ -80,6 +84,51 @@ class Lesson:
         return found
 
 
+def held_out_file(path: Path) -> Path:
+    """Return the file beside saved annotations that says which pixels only judge."""
+    return path.with_name(f"{stem(path)}_held_out{path.suffix}")
+
+
+def write_lesson(path: Path, lesson: Lesson, record: dict[str, Any]) -> None:
+    """Write the annotations as a label image, and beside it which of them only judge.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be written.
+    """
+    write_labels(path, lesson.labels, lesson.image, record)
+    if lesson.held_out is not None:
+        write_labels(held_out_file(path), lesson.held_out.astype(np.uint8), lesson.image, record)
+
+
+def open_lesson(image: Image, path: Path, channel: int | None = None) -> Lesson:
+    """Read annotations of an image, and which of them only judge if a file beside says so.
+
+    Raises
+    ------
+    FileError, InvalidAnnotation
+        If the file cannot be read, or its shape is another one.
+    """
+    labels = _read(path, image)
+    beside = held_out_file(path)
+    held_out = _read(beside, image) > 0 if beside.exists() else None
+    return Lesson(image, labels, held_out, channel=channel)
+
+
+def _read(path: Path, image: Image) -> NDArray[np.integer]:
+    """Read labels and put their axes into the order of the image; axes of length 1 may come and go."""
+    found = open_image(path)
+    array = np.asarray(found.array[...])
+    if array.dtype.kind not in "bui":
+        raise FileError(f"{path} holds {array.dtype} values, not labels: choose a label image.")
+    if sorted(found.axes) == sorted(image.label_axes):
+        array = array.transpose([found.axes.index(a) for a in image.label_axes])
+    if array.squeeze().shape == tuple(n for n in image.label_shape if n != 1):
+        array = array.reshape(image.label_shape)
+    return array
+
+
 def digest(annotations: Sequence[Annotation]) -> str:
     """Return the SHA-256 of what is painted and what is held out, to tell later whether two rounds saw the same."""
     result = hashlib.sha256()
@@ -122,9 +171,10 @@ def teach(
         model = extend_classes(model, classes[len(model.card.classes) :])
     card = model.card.with_(classes=classes, colors=colors, name=name or model.card.name)
     model = Model(card, model.network)
+    replay = load_replay(card.with_(parent=parent)) if settings.replay else ()
     annotations = [a for lesson in lessons for a in lesson.annotations(card)]
     counts = np.array([lesson.strokes(card).count() for lesson in lessons]).sum(axis=0) if lessons else (0, 0)
-    data = TrainingSet(tuple(annotations))
+    data = TrainingSet(tuple(annotations), replay)
     made_from = {
         "annotations": digest(annotations),
         "images": sorted({lesson.image.name for lesson in lessons}),
@@ -132,6 +182,8 @@ def teach(
         "held_out_strokes": int(counts[1]),
         "settings": asdict(settings),
     }
+    if replay:
+        made_from["replay"] = replay[0].name.partition(" ")[0]
 
     def with_card(made: Model, **scores: float | int | None) -> Model:
         training = made_from | scores

@@ -89,12 +89,17 @@ class Strokes:
                 self._hold_out_objects(value, before)
             elif value:
                 self._hold_out_pieces(value, changed & (labels == value))
-        return self._change(where)
+        return self.at(where)
 
     def everything(self) -> Change | None:
         """Return all that is painted as one change; None: nothing is."""
         where = np.flatnonzero(self.labels)
-        return self._change(where) if where.size else None
+        return self.at(where) if where.size else None
+
+    def at(self, where: NDArray[np.intp]) -> Change:
+        """Return what stands at flat indices as a change."""
+        values = self.labels.flat[where].astype(np.uint32)
+        return Change(where.astype(np.int64), values, self.held_out.flat[where])
 
     def take_back(self, changes: Iterator[Change]) -> None:
         """Bring back what a journal kept, held-out strokes included."""
@@ -130,10 +135,6 @@ class Strokes:
                 f"The annotation has shape {shape}, but the image needs {self.labels.shape}: "
                 "make new annotations for this image."
             )
-
-    def _change(self, where: NDArray[np.intp]) -> Change:
-        values = self.labels.flat[where].astype(np.uint32)
-        return Change(where.astype(np.int64), values, self.held_out.flat[where])
 
     def _hold_out_pieces(self, value: int, new: NDArray[np.bool_]) -> None:
         box = ndimage.find_objects(new.view(np.uint8))[0]

@@ -7,6 +7,7 @@ torn one is not read. Each session writes a file of its own, so two windows neve
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 import psutil
@@ -86,33 +87,26 @@ class Journal:
         self.path = folder / f"{about.identity}-{uuid.uuid4().hex[:12]}{SUFFIX}"
         with _told(self.path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self.path.open("xb", buffering=0)
         self._append(json.dumps(record).encode())
 
     def write(self, change: Change) -> None:
         """Append what was painted; when this returns it is on the disk."""
         self._append(_packed(change))
 
-    def close(self) -> None:
-        """Write nothing more; the strokes stay for the next session."""
-        self._file.close()
-
     def discard(self) -> None:
         """Remove it: the strokes are saved elsewhere, or not wanted."""
-        self.close()
         self.path.unlink(missing_ok=True)
 
     def _append(self, payload: bytes) -> None:
-        with _told(self.path):
-            place = self._file.tell()
+        with _told(self.path), self.path.open("ab", buffering=0) as file:
+            place = file.tell()
             try:
-                written = self._file.write(RECORD.pack(len(payload), zlib.crc32(payload)) + payload)
-                os.fsync(self._file.fileno())
+                written = file.write(RECORD.pack(len(payload), zlib.crc32(payload)) + payload)
+                os.fsync(file.fileno())
                 if written != RECORD.size + len(payload):
-                    raise OSError(28, "No space left on device")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             except OSError:
-                self._file.truncate(place)  # so that what is written next can be read
-                self._file.seek(place)
+                file.truncate(place)  # so that what is written next can be read
                 raise
 
 
@@ -148,7 +142,7 @@ def kept(folder: Path, image_identity: str, busy: frozenset[Path] = frozenset())
         first = next(_records(path), None)
         if path in busy or first is None:
             continue
-        record = json.loads(first)
+        record: dict[str, Any] = json.loads(first)
         about = About(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
         if about.process == os.getpid() or not about.is_open:
             found.append(Kept(about, path))

@@ -36,6 +36,10 @@ class Result:
         Whether the user has painted in it or given it other data since it was made.
     segmented
         What the engine said, without probabilities; None: not finished yet.
+    automatic, seen
+        The labels as they were made, and as they were when corrections were last taken from them; None: not finished.
+    first_value
+        The value of annotations that stands for object 1; None: no object was corrected yet.
     """
 
     def __init__(self, viewer: ViewerModel, source: ImageLayer, image: Image, entry: Entry) -> None:
@@ -43,6 +47,10 @@ class Result:
         self.layer = layers.new_labels(source, image, entry.card, f"{source.name} labels ({entry.card.name})")
         self.edited = False
         self.segmented: Segmented | None = None
+        self.automatic: NDArray[Any] | None = None
+        self.seen: NDArray[Any] | None = None
+        self.first_value: int | None = None
+        self._unfinished: tuple[NDArray[Any] | None, NDArray[Any] | None, int | None] = (None, None, None)
         self._viewer = viewer
         self._probabilities: list[ImageLayer] = []
         self._before: NDArray[Any] | None = None
@@ -68,6 +76,8 @@ class Result:
     def begin(self, image: Image, entry: Entry) -> None:
         """Show an empty layer, ready for the tiles of a run; what it held before can be brought back."""
         self.image, self.entry = image, entry
+        self._unfinished = self.automatic, self.seen, self.first_value
+        self.automatic = self.seen = None
         dtype = np.uint16 if entry.card.task == "objects" else np.uint8
         with self._own_change():
             if self.on_screen:
@@ -129,13 +139,17 @@ class Result:
         if self.segmented is None:
             self._viewer.layers.remove(self.layer)
         elif before is not None:
+            self.automatic, self.seen, self.first_value = self._unfinished
             with self._own_change():
                 self.layer.data = before
                 self.layer.editable = True
 
     def _show(self, labels: NDArray[np.integer], record: dict[str, Any]) -> None:
         with self._own_change():
-            self.layer.data = layers.label_array(self.source, self.image, layers.compact(labels))
+            # a copy: what the user paints must not change what was made
+            self.automatic = layers.compact(labels.copy())
+            self.seen, self.first_value = self.automatic.copy(), None
+            self.layer.data = layers.label_array(self.source, self.image, self.automatic.copy())
         self.layer.metadata = layers.with_record(self.layer.metadata, record)
 
     def _on_edit(self) -> None:
