@@ -52,13 +52,11 @@ class Library:
         self.folder = folder or (Path(home) if home else user_data_path("napari-unet", appauthor=False)) / "models"
 
     def _read(self) -> Iterator[Entry | tuple[Path, str]]:
-        for path in sorted(SHIPPED.glob("*" + SUFFIX)):
-            yield Entry(read_card(path), path, shipped=True)
-        for path in sorted(self.folder.glob("*" + SUFFIX)):
+        for path in (*sorted(SHIPPED.glob("*" + SUFFIX)), *sorted(self.folder.glob("*" + SUFFIX))):
             if path.name.startswith("."):
                 continue
             try:
-                yield Entry(read_card(path), path)
+                yield Entry(read_card(path), path, shipped=path.parent == SHIPPED)
             except ModelError as error:
                 yield path, str(error)
 

