@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .errors import InvalidSettings
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
+ENDINGS = (".tif", ".zarr", ".npy", ".png")
 
 
 def _check(condition: bool, message: str) -> None:
@@ -70,6 +71,30 @@ class SegmentSettings:
             _check_percentiles(self.percentiles)
         _check(self.tile is None or self.tile >= 16, f"Tile {self.tile} is too small: use 16 pixels or more.")
         _check(self.channel is None or self.channel >= 0, f"Channel {self.channel} is negative: count channels from 0.")
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """How many images are segmented, and where their labels go."""
+
+    segment: SegmentSettings = SegmentSettings()
+    """How each of them is segmented."""
+    ending: str = ".tif"
+    """Format of the labels in an output folder: .tif, .zarr (written region by region), .npy or .png."""
+    link: str = "none"
+    """none: the objects of each plane stand alone; z or t: objects that overlap from plane to plane are one."""
+    overlap: float = 0.3
+    """Smallest overlap (intersection over union) of an object with itself one plane or time point on."""
+    resume: bool = True
+    """Keep what is finished; False: compute all again and replace what is there."""
+    block: int | None = None
+    """Edge in pixels of the regions in which large images are computed; None: 2048 (2D) or 128 (3D)."""
+
+    def __post_init__(self) -> None:
+        _check(self.ending in ENDINGS, f"Format {self.ending!r} is not known: choose one of {', '.join(ENDINGS)}.")
+        _check(self.link in ("none", "z", "t"), f"Link {self.link!r} is not known: choose none, z or t.")
+        _check(0 < self.overlap <= 1, f"overlap is {self.overlap}; it must be above 0 and at most 1.")
+        _check(self.block is None or self.block >= 16, f"Block {self.block} is too small: use 16 pixels or more.")
 
 
 @dataclass(frozen=True, slots=True)
