@@ -1,6 +1,6 @@
 """How many clicks does an object take? A robot user clicks; beside us, what a person would use without us.
 
-    NAPARI_UNET_DATA=DATA python benchmarks/click.py [--objects 40] [--json OUT] [--sets NAME ...]
+    NAPARI_UNET_DATA=DATA python -m benchmarks.click [--objects 40] [--json OUT] [--sets NAME ...]
 
 DATA holds the public image sets (see `SETS`). The robot clicks in the middle of the largest error: the point of the
 error region that lies farthest from its boundary, the image's border counted as boundary. It stops at IoU 0.90 or after
@@ -341,7 +341,7 @@ def main() -> None:
     if options.json:
         cores, torch_version = os.cpu_count(), torch.__version__
         record = {
-            "command": "python benchmarks/click.py " + " ".join(sys.argv[1:]),
+            "command": "python -m benchmarks.click " + " ".join(sys.argv[1:]),
             "date": datetime.now(UTC).isoformat(timespec="minutes"),
             "machine": f"{platform.machine()}, {cores} cores, {options.threads} threads, torch {torch_version}",
             "model": segmenter.model.card.identity,
