@@ -552,6 +552,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=9000)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--start", type=Path, help="go on from this model file")
     parser.add_argument("--features", type=Path, help="take over what fits from this model, e.g. the shipped nuclei")
     parser.add_argument("--seed", type=int, default=2015)
@@ -585,7 +586,7 @@ def main() -> None:
         minutes=options.minutes,
         batch=options.batch,
         patch=SIZE,
-        learning_rate=2e-3,
+        learning_rate=options.learning_rate,
         weight_decay=1e-3,
         frozen_statistics=False,
         averaging=0.997,
