@@ -125,6 +125,10 @@ class AugmentSettings:
             _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more.")
 
 
+GENTLE = AugmentSettings(scale=1.3, inversion=0.0, gamma=0.2, contrast=0.1, noise=0.05, blur=0.7)
+"""For the user's own few images: they vary less than all the world's, and a round has few steps."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
     """How a model learns, in the app and in the recipes of the shipped models."""
@@ -157,7 +161,7 @@ class TrainSettings:
     """Seed of every random choice."""
     device: str = "auto"
     """auto, cuda, cuda:N, mps or cpu."""
-    augment: AugmentSettings = AugmentSettings()
+    augment: AugmentSettings = GENTLE
 
     def __post_init__(self) -> None:
         _check_device(self.device)

@@ -29,6 +29,8 @@ WARM_UP = 0.05
 """Part of the steps over which the learning rate rises."""
 LARGEST_GRADIENT = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""
+TOLERANCE = 0.02
+"""A later model of the same round replaces a better one that is ahead by less: few held-out strokes are a rough scale."""
 FEWEST_HELD_OUT = 20
 """Fewer held-out pixels than this, of either class, cannot judge a model."""
 
@@ -259,6 +261,7 @@ def optimise(
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     baseline = score_of(model)
     best: tuple[float | None, Model] = (None, model)
+    highest = 0.0
     began, step, elapsed = time.monotonic(), 0, 0.0
     half = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     over = False
@@ -293,7 +296,8 @@ def optimise(
         if over or step % settings.validate_every == 0:
             candidate = Model(card, copy.deepcopy(average).cpu().eval())
             score = score_of(candidate)
-            if score is None or best[0] is None or score > best[0]:
+            highest = max(highest, score or 0.0)
+            if score is None or score >= highest - TOLERANCE:
                 best = score, candidate
             yield Validated(step, score, baseline, candidate)
     score, chosen = best
