@@ -95,7 +95,7 @@ def test_erasing_takes_the_stroke_out() -> None:
 def test_only_what_was_painted_since_the_last_round_is_new() -> None:
     strokes = plane()
     strokes.look(with_rows(1))
-    strokes.begin_round()
+    strokes.learned(strokes.newest.copy())
     strokes.look(with_rows(2))
     assert np.flatnonzero(strokes.newest.any(axis=1)).tolist() == [2]
 

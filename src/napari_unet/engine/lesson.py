@@ -167,9 +167,11 @@ def teach(
     """
     parent = model.card.identity
     classes, colors = tuple(classes) or model.card.classes, tuple(colors) or model.card.colors
-    if len(classes) > len(model.card.classes):
-        model = extend_classes(model, classes[len(model.card.classes) :])
-    card = model.card.with_(classes=classes, colors=colors, name=name or model.card.name)
+    known = len(model.card.classes)
+    model = Model(model.card.with_(classes=classes[:known], name=name or model.card.name), model.network)
+    if len(classes) > known:
+        model = extend_classes(model, classes[known:])
+    card = model.card.with_(colors=colors if len(colors) == len(classes) else model.card.colors)
     model = Model(card, model.network)
     replay = load_replay(card.with_(parent=parent)) if settings.replay else ()
     annotations = [a for lesson in lessons for a in lesson.annotations(card)]

@@ -161,6 +161,37 @@ class Library:
         self._choose(name, version)
         return entry
 
+    def export(self, entry: Entry, path: Path) -> Path:
+        """Copy a version to a file, bit by bit, for others to import; an ending is added where it is missing.
+
+        Raises
+        ------
+        LibraryError
+            If the file cannot be read or written.
+        """
+        path = path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
+        try:
+            content = entry.path.read_bytes()
+        except OSError as error:
+            raise LibraryError(f"{entry.path} cannot be read: {error.strerror}.") from error
+        write_atomically(path, content)
+        return path
+
+    def import_file(self, path: Path) -> Entry:
+        """Take a model file in as the next version of its name; the same weights are not taken in twice.
+
+        Raises
+        ------
+        ModelNotFound, InvalidModel, LibraryError
+        """
+        from .model import load_model_file
+
+        model = load_model_file(path)
+        for entry in self.versions(model.card.name):
+            if entry.card.content_hash == model.card.content_hash:
+                return entry
+        return self.add(model)
+
     def _choose(self, name: str, version: int) -> None:
         write_atomically(self.folder / f"{name}.current", str(version).encode())
 

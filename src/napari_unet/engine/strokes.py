@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +60,8 @@ class Strokes:
         self._neighbours = np.zeros((3,) * len(shape), dtype=bool)
         self._neighbours[tuple(slice(None) if i in self._spatial else 1 for i in range(len(shape)))] = True
         self._made: dict[int, int] = {}
+        self._anchors: list[tuple[int, int]] = []
+        """A pixel (flat index) of each stroke, and its value: the stroke is there as long as the value is."""
 
     def look(self, labels: NDArray[np.integer]) -> Change | None:
         """Take in what was painted or erased since the last look; None: nothing was.
@@ -112,22 +113,30 @@ class Strokes:
             self.labels.flat[change.where] = change.values
             self.held_out.flat[change.where] = change.held_out
         self.newest = self.labels > 0
-        self._made = self._count(self.labels)
+        self._anchors, self._made = [], {}
+        kept = self.held_out.copy()
+        for value in np.unique(self.labels[self.newest]).tolist():
+            if value > 1 and self.objects:
+                self._hold_out_objects(value, np.zeros_like(self.labels))
+            else:
+                self._hold_out_pieces(value, self.labels == value)
+        self.held_out = kept
 
     def hold_out(self, held_out: NDArray[np.bool_]) -> None:
         """Use another choice of held-out pixels, such as one that was saved."""
         self._check(held_out.shape)
         self.held_out = held_out & (self.labels > 0)
 
-    def begin_round(self) -> None:
-        """From now on nothing is new."""
-        self.newest[...] = False
+    def learned(self, newest: NDArray[np.bool_]) -> None:
+        """What was new when a round began is new no more; what was painted since then is."""
+        self.newest &= ~newest
 
     def count(self) -> tuple[int, int]:
         """Return how many strokes teach and how many only judge."""
-        teach = self._count(np.where(self.held_out, 0, self.labels))
-        judge = self._count(np.where(self.held_out, self.labels, 0))
-        return sum(teach.values()), sum(judge.values())
+        where, values = np.array(self._anchors, dtype=np.int64).reshape(-1, 2).T
+        there = self.labels.flat[where] == values
+        judge = int((there & self.held_out.flat[where]).sum())
+        return int(there.sum()) - judge, judge
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if shape != self.labels.shape:
@@ -139,32 +148,34 @@ class Strokes:
     def _hold_out_pieces(self, value: int, new: NDArray[np.bool_]) -> None:
         box = ndimage.find_objects(new.view(np.uint8))[0]
         pieces, count = ndimage.label(new[box], self._neighbours)
-        self.held_out[box] |= np.array([False, *(self._next(value) for _ in range(count))])[pieces]
+        part = np.zeros(count + 1, dtype=bool)
+        for number, place in zip(*np.unique(pieces, return_index=True), strict=True):
+            if number:
+                inside = np.unravel_index(place, pieces.shape)
+                pixel = tuple(int(b.start + k) for b, k in zip(box, inside, strict=True))
+                part[number] = self._begin(value, value, pixel)
+        self.held_out[box] |= part[pieces]
 
     def _hold_out_objects(self, value: int, before: NDArray[np.integer]) -> None:
         """An object that was there before keeps its part; a new one gets its own."""
         for here in self._items(self.labels == value):
             mine = self.labels[here] == value
             kept = mine & (before[here] == value)
-            part = bool(self.held_out[here][kept].any()) if kept.any() else self._next(2)
+            if kept.any():
+                part = bool(self.held_out[here][kept].any())
+            else:
+                inside = iter(np.argwhere(mine)[0].tolist())
+                part = self._begin(2, value, tuple(next(inside) if isinstance(i, slice) else i for i in here))
             self.held_out[here] = np.where(mine, part, self.held_out[here])
 
-    def _items(self, mask: NDArray[np.bool_]) -> Iterator[tuple[Any, ...]]:
+    def _items(self, mask: NDArray[np.bool_]) -> Iterator[tuple[int | slice, ...]]:
         """Yield an index for each plane or volume in which the mask holds anything."""
         for position in np.argwhere(mask.any(axis=self._spatial)).tolist():
             rest = iter(position)
             yield tuple(slice(None) if i in self._spatial else next(rest) for i in range(mask.ndim))
 
-    def _next(self, value: int) -> bool:
-        self._made[value] = self._made.get(value, 0) + 1
-        return self._made[value] % EVERY == FIRST
-
-    def _count(self, labels: NDArray[np.integer]) -> dict[int, int]:
-        """Return the number of strokes of each value; objects count for value 2 together."""
-        counts: dict[int, int] = {}
-        for value in np.unique(labels).tolist():
-            if value > 1 and self.objects:
-                counts[2] = counts.get(2, 0) + sum(1 for _ in self._items(labels == value))
-            elif value:
-                counts[value] = int(ndimage.label(labels == value, self._neighbours)[1])
-        return counts
+    def _begin(self, kind: int, value: int, pixel: tuple[int, ...]) -> bool:
+        """Count a new stroke and say whether it is held out; objects are all of kind 2."""
+        self._anchors.append((int(np.ravel_multi_index(pixel, self.labels.shape)), value))
+        self._made[kind] = self._made.get(kind, 0) + 1
+        return self._made[kind] % EVERY == FIRST

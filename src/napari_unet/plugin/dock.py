@@ -21,8 +21,12 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from . import jobs
+from .click_panel import ClickPanel
+from .click_tool import ClickTool
+from .learning import Learning
 from .segment_panel import SegmentPanel, form_layout, label, narrow
 from .session import Message, Progress, Session
+from .train_panel import TrainPanel
 
 REDRAW = 100
 """Milliseconds between two looks at the tiles that arrived."""
@@ -31,7 +35,7 @@ DEVICES = {"auto": "automatic", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)", "cpu
 
 
 class UNetDock(QWidget):
-    """U-Net: segment the open images.
+    """U-Net: segment the open images, and teach the network where it is wrong.
 
     Parameters
     ----------
@@ -62,6 +66,11 @@ class UNetDock(QWidget):
         self.panels.setTabBarAutoHide(True)
         self.panels.setDocumentMode(True)
         self.panels.addTab(self.segment_panel, "Segment")
+        self.click_tool = ClickTool(self.session, jobs.start)
+        self.panels.addTab(ClickPanel(self.click_tool), "Click")
+        self.learning = Learning(self.session)
+        self.train_panel = TrainPanel(self.learning, self)
+        self.panels.addTab(self.train_panel, "Train")
 
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
@@ -104,8 +113,9 @@ class UNetDock(QWidget):
         self.session.refresh_models()  # once more, now that what is wrong with it can be heard
         self._on_state("idle")
         self._warm_up = warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
-        running = self.session
+        running, learning = self.session, self.learning
         self.destroyed.connect(warm_up.cancel)  # the window was closed as a whole
+        self.destroyed.connect(lambda: learning.close())
         self.destroyed.connect(lambda: running.close())
 
     def event(self, event: QEvent) -> bool:
@@ -120,6 +130,8 @@ class UNetDock(QWidget):
             self._closed = True
             self._timer.stop()
             self._warm_up.cancel()
+            self.click_tool.close()
+            self.train_panel.shut()
             self.session.close()
 
     def _refresh(self) -> None:

@@ -142,8 +142,9 @@ def kept(folder: Path, image_identity: str, busy: frozenset[Path] = frozenset())
         first = next(_records(path), None)
         if path in busy or first is None:
             continue
-        record: dict[str, Any] = json.loads(first)
-        about = About(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
+        record = json.loads(first)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+        about = About(**values)
         if about.process == os.getpid() or not about.is_open:
             found.append(Kept(about, path))
     return sorted(found, key=lambda k: (k.path.stat().st_mtime_ns, k.path.name))

@@ -155,7 +155,7 @@ class Session:
         """Read the library again and keep the choice if it is still there."""
         name = self.entry.card.name if self.entry else ""
         try:
-            self.models = self.library.current()
+            self.models = [e for e in self.library.current() if e.card.task != "click"]
         except NapariUnetError as error:
             self.models = []
             self.tell(str(error), is_error=True)
@@ -216,6 +216,41 @@ class Session:
             on_error=partial(self._on_error, run),
             on_cancelled=partial(self._on_cancelled, run),
         )
+
+    def run(
+        self,
+        function: Callable[[], Generator[Any, None, None]],
+        text: str,
+        *,
+        on_event: Callable[[Any], object],
+        on_done: Callable[[], object],
+        on_error: Callable[[Exception], object],
+        on_cancelled: Callable[[], object],
+    ) -> bool:
+        """Run another job, such as a training; False, and nothing is started, if one is running."""
+        if self.running:
+            self.tell("One job is running: wait for it or press Cancel.", is_error=True)
+            return False
+
+        def ending(callback: Callable[..., object]) -> Callable[..., None]:
+            def call(*args: Any) -> None:
+                self._job = None
+                self._set_state("idle")
+                callback(*args)
+
+            return call
+
+        self._set_state("running")
+        self.progressed.emit(Progress(0, 0))
+        self.tell(text)
+        self._begin(
+            function,
+            on_event=on_event,
+            on_done=ending(on_done),
+            on_error=ending(on_error),
+            on_cancelled=ending(on_cancelled),
+        )
+        return True
 
     def cancel(self, why: str = "Cancelled; nothing was changed.") -> None:
         """Stop what runs. The viewer is as before at once; the worker ends after the tile it is computing."""
