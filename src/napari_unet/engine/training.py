@@ -120,11 +120,11 @@ def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Ten
     z, y = logits.movedim(1, -1)[labelled], target.movedim(1, -1)[labelled]
     if not len(z):
         return logits.sum() * 0
-    classes, ones = y.argmax(-1), torch.ones(len(z), device=z.device)
-    total = balanced(F.cross_entropy(z, classes, reduction="none"), ones, classes, y.shape[-1])
+    classes, w = y.argmax(-1), weight[:, 0][labelled]
+    total = balanced(F.cross_entropy(z, classes, reduction="none"), w, classes, y.shape[-1])
     probability = z.softmax(-1)
     present = [c for c in range(y.shape[-1]) if bool((classes == c).any())]
-    return total + torch.stack([dice_loss(probability[:, c], y[:, c], ones) for c in present]).mean()
+    return total + torch.stack([dice_loss(probability[:, c], y[:, c], w) for c in present]).mean()
 
 
 def held_out_score(model: Model, annotations: Sequence[Annotation], device: str) -> float | None:
@@ -178,6 +178,7 @@ class Sampler:
         self._own = [p for a in data.annotations if (p := prepare(a, card)) is not None]
         self._replay = [p for a in data.replay if (p := prepare(a, card)) is not None]
         self._rng = np.random.default_rng(settings.seed)
+        self._mass = 0.0
         depth = max(p.stack.shape[1] for p in self._own)
         edges = (settings.patch,) * 2 if card.spec.dims == 2 else volume_patch(settings.patch, depth)
         self._size = tuple(-(-n // s) * s for n, s in zip(edges, card.spec.total_stride, strict=True))
@@ -191,7 +192,7 @@ class Sampler:
     def _patch(self) -> tuple[Tensor, Tensor, Tensor]:
         rng, channels = self._rng, self._card.spec.in_channels
         source = self._own
-        if self._replay and rng.random() < self._settings.replay:
+        if self._replay and self._mass and rng.random() < self._settings.replay:
             source = self._replay
         elif len(with_newest := [p for p in source if len(p.places) > 2]) and rng.random() < self._settings.newest:
             source = with_newest
@@ -202,6 +203,12 @@ class Sampler:
         center = tuple(int(p + j) for p, j in zip(place, jitter, strict=True))
         pixels, rest = augment.patch(chosen.stack, channels, center, self._size, self._settings.augment, rng)
         target, weight = rest.chunk(2)
+        # a replay crop is labelled all over: it must not outweigh the strokes, which the loss counts by the pixel
+        mass = float(torch.count_nonzero(weight[0]))
+        if source is self._replay:
+            weight = weight * min(1.0, self._mass / max(mass, 1.0))
+        else:
+            self._mass = mass if not self._mass else 0.9 * self._mass + 0.1 * mass
         return augment.intensities(pixels, self._settings.augment, rng), target, weight
 
 
