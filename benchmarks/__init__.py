@@ -1,0 +1,1 @@
+"""Speed and quality, each with a peer beside it in the same run."""
