@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -103,7 +104,7 @@ def calibrate(model: Model, annotations: list[Annotation], seed: int) -> ObjectS
     chosen = np.random.default_rng(seed).choice(
         len(annotations), size=min(CALIBRATION, len(annotations)), replace=False
     )
-    grid = [ObjectSettings(f, s) for f in (0.5, 0.6, 0.7, 0.8) for s in (0.3, 0.4, 0.5)]
+    grid = [ObjectSettings(*values) for values in itertools.product((0.7, 0.8, 0.9, 0.95), (0.3, 0.4), (15, 30))]
     totals = np.zeros(len(grid))
     for i in chosen:
         pixels, truth = annotations[i].pixels[0], annotations[i].labels - 1

@@ -19,8 +19,8 @@ from .tiling import Tile
 from .unet import UNet
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
-FLOATS_A_PIXEL = 12
-"""Activations of the finest level alive at once, in units of its channels; measured in benchmarks/memory.py."""
+FLOATS_A_PIXEL = 10
+"""Peak memory a pixel in units of the finest level's float32 channels; `benchmarks/tiles.py` measures 5 to 9."""
 
 
 def available_devices() -> list[str]:

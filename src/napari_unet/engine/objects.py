@@ -22,7 +22,9 @@ RING = 3
 SMALLEST = 30
 """Objects below this many pixels weigh as if they had this many: a two-pixel crumb must not weigh like a nucleus."""
 SMOOTHING = 1.0
-"""Pixels by which the distance is smoothed, so that noise does not seed; AP@0.75 rose by 0.004 to 0.026 on training images."""
+"""Pixels by which the distance is smoothed, so that noise does not seed."""
+BORDER = 0.7
+"""How much a certain border lowers the distance; 1 splits large objects (chosen on training images, as SMOOTHING is)."""
 SEED = 3
 """Seeds of fewer pixels than this are noise."""
 
@@ -67,6 +69,12 @@ def targets(annotation: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArr
     return maps, weight
 
 
+def inwardness(maps: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return how far inside its object each pixel is; depends on the maps up to 4 `SMOOTHING` away."""
+    inner = maps[1].astype(np.float32) * (1 - BORDER * maps[2].astype(np.float32))
+    return np.asarray(ndimage.gaussian_filter(inner, SMOOTHING))
+
+
 def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> NDArray[np.int32]:
     """Turn stitched maps into objects by seeded watershed.
 
@@ -85,7 +93,7 @@ def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> ND
     foreground = maps[0] > settings.foreground_threshold
     if not foreground.any():
         return np.zeros(foreground.shape, dtype=np.int32)
-    inner = ndimage.gaussian_filter(maps[1].astype(np.float32) * (1 - maps[2].astype(np.float32)), SMOOTHING)
+    inner = inwardness(maps)
     seeds, count = ndimage.label((inner > settings.seed_threshold) & foreground)
     seeds = without_small(seeds, SEED)
     pieces, _ = ndimage.label(foreground)
