@@ -113,8 +113,9 @@ class UNetDock(QWidget):
         self.session.refresh_models()  # once more, now that what is wrong with it can be heard
         self._on_state("idle")
         self._warm_up = warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
-        running, learning = self.session, self.learning
+        running, learning, tool = self.session, self.learning, self.click_tool
         self.destroyed.connect(warm_up.cancel)  # the window was closed as a whole
+        self.destroyed.connect(lambda: tool.close())
         self.destroyed.connect(lambda: learning.close())
         self.destroyed.connect(lambda: running.close())
 

@@ -1,0 +1,111 @@
+"""The Click panel: the tool on and off, what the next click does, corrections, and the keys."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+
+from .click_tool import KEY, ClickTool
+from .correcting import VERBS
+from .segment_panel import PRIMARY, section
+
+KEYS = (
+    ("left click", "this object"),
+    ("right click, Alt or Ctrl + click", "not this"),
+    ("double click", "correct an object that is there"),
+    ("Enter or N", "accept"),
+    ("Escape", "drop"),
+    ("Ctrl+Z", "take back a click, or a change"),
+    ("T", "extend through the slices"),
+    *((verb.key, verb.name.lower()) for verb in VERBS),
+    ("Shift + drag, while splitting", "cut along a line"),
+    ("drag, wheel", "pan and zoom, as ever"),
+)
+OFF = "Switch the click tool on first."
+
+
+class ClickPanel(QWidget):
+    """Click objects, and correct those that are there."""
+
+    def __init__(self, tool: ClickTool) -> None:
+        super().__init__()
+        self.tool = tool
+        key = f" ({KEY})" if tool.has_key else ""
+        self.switch = QPushButton(f"Click objects{key}", checkable=True)
+        self.switch.setMinimumHeight(34)
+        self.switch.setStyleSheet(PRIMARY)
+        self.switch.clicked.connect(tool.switch)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.hint.setMinimumHeight(3 * self.hint.fontMetrics().lineSpacing())
+        self.hint.setAlignment(Qt.AlignmentFlag.AlignTop)
+
+        self.accept = _button("Accept", "Enter: write the object into the result, where it is locked", tool.accept)
+        self.drop = _button("Drop", "Escape: forget the object", tool.drop)
+        self.undo = _button("Undo", "Ctrl+Z: take back the newest click, or the newest change", tool.undo)
+        first = QHBoxLayout()
+        for button in (self.accept, self.drop, self.undo):
+            first.addWidget(button)
+        self.extend = _button(
+            "Extend through slices", "T: follow the object along z, or along time, as one object", tool.extend
+        )
+
+        self.verbs: dict[str, QPushButton] = {}
+        grid = QGridLayout()
+        for i, verb in enumerate(VERBS):
+            button = _button(verb.name, f"{verb.key}: {verb.hints[0]}", lambda _=False, verb=verb: tool.choose(verb))
+            button.setCheckable(True)
+            grid.addWidget(button, i // 2, i % 2)
+            self.verbs[verb.name] = button
+
+        keys = QWidget()
+        rows = QGridLayout(keys)
+        rows.setContentsMargins(0, 0, 0, 0)
+        for i, (press, effect) in enumerate(KEYS):
+            for column, text in enumerate((press, effect)):
+                words = QLabel(text)
+                words.setWordWrap(True)
+                rows.addWidget(words, i, column)
+
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 4, 0, 0)
+        layout.addWidget(self.switch)
+        layout.addWidget(self.hint)
+        layout.addLayout(first)
+        layout.addWidget(self.extend)
+        layout.addWidget(QLabel("Correct objects that are there:"))
+        layout.addLayout(grid)
+        layout.addWidget(section("Mouse and keys", keys))
+        tool.changed.connect(self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show what the tool says."""
+        tool = self.tool
+        obstacle = "" if tool.on else tool.obstacle()
+        self.switch.setChecked(tool.on)
+        self.switch.setEnabled(not obstacle)
+        self.switch.setToolTip(obstacle or "Cut out objects by clicks.")
+        self.hint.setText(tool.hint())
+        why = "" if tool.on else OFF
+        pending = why or ("" if tool.draft is not None else "There is no object to accept: click one first.")
+        _allow(self.accept, pending)
+        _allow(self.drop, pending if not (tool.on and (tool.verb or tool.extending)) else "")
+        _allow(self.undo, why)
+        _allow(self.extend, why or tool.cannot_extend())
+        for name, button in self.verbs.items():
+            _allow(button, why)
+            button.setChecked(tool.verb is not None and tool.verb.name == name)
+
+
+def _button(text: str, tip: str, function: object) -> QPushButton:
+    button = QPushButton(text)
+    button.setProperty("tip", tip)
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys stay with the picture
+    button.clicked.connect(function)
+    return button
+
+
+def _allow(button: QPushButton, why_not: str) -> None:
+    button.setEnabled(not why_not)
+    button.setToolTip(why_not or button.property("tip"))
