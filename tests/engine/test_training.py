@@ -1,5 +1,7 @@
 """The loss knows only labelled pixels; training is seeded, judged apart, and learns."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,18 @@ from napari_unet.engine.errors import InvalidAnnotation
 from napari_unet.engine.image import cut
 from napari_unet.engine.model import Model
 from napari_unet.engine.settings import AugmentSettings, TrainSettings
-from napari_unet.engine.training import StepDone, Trained, Validated, balanced, fine_tune, learning_rate, loss
+from napari_unet.engine.training import (
+    Sampler,
+    StepDone,
+    Trained,
+    Validated,
+    balanced,
+    fine_tune,
+    held_out_score,
+    learning_rate,
+    loss,
+    volume_patch,
+)
 
 from .conftest import discs, make_model
 
@@ -230,3 +243,29 @@ def test_objects_and_3d_train_too() -> None:
     annotation = Annotation((truth > 0)[None].astype(float), truth + 1)
     end = list(fine_tune(model, TrainingSet((annotation,)), short(steps=2)))[-1]
     assert end.steps == 2
+
+
+def test_a_surer_answer_scores_higher_so_that_easy_strokes_do_not_end_the_contest() -> None:
+    annotation = bright_discs()
+    model = list(fine_tune(make_model(), TrainingSet((annotation,)), short(steps=30, learning_rate=1e-2)))[-1].model
+    surer = copy.deepcopy(model)
+    with torch.no_grad():
+        surer.network.head.weight *= 1.5
+        surer.network.head.bias *= 1.5
+    score, higher = (held_out_score(m, [annotation], "cpu") for m in (model, surer))
+    assert 0.5 < score < higher < 1
+
+
+def test_a_crop_to_replay_weighs_no_more_than_strokes() -> None:
+    strokes, dense = bright_discs(), bright_discs(sparse=False)
+    sampler = Sampler(TrainingSet((strokes,), (dense,)), make_model().card, short(batch=40, replay=0.5))
+    _, _, weight = sampler.batch(make_model().network)
+    masses = weight[:, 0].sum(dim=(1, 2))
+    replayed = (weight[:, 0] > 0).flatten(1).all(dim=1)
+    assert 10 < replayed.sum() < 30
+    assert masses[replayed].max() <= masses[~replayed].max()
+
+
+def test_a_3d_patch_is_flat() -> None:
+    assert volume_patch(96, depth=40) == (12, 48, 48)
+    assert volume_patch(96, depth=5) == (5, 48, 48)

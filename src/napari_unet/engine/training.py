@@ -128,10 +128,11 @@ def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Ten
 
 
 def held_out_score(model: Model, annotations: Sequence[Annotation], device: str) -> float | None:
-    """Return the mean Dice over the classes on held-out pixels; None if there are too few to judge.
+    """Return the mean soft Dice over the classes on held-out pixels; None if there are too few to judge.
 
     Only blocks that hold such pixels are computed, with `CONTEXT` around them. Every class is weighed to the same mass
-    before Dice is taken, so a long background stroke does not make up for a missed object.
+    before Dice is taken, so a long background stroke does not make up for a missed object. Dice is taken from
+    probabilities: a few easy strokes would soon score 1 by labels, and then nothing could be better.
     """
     executor, spec = Executor(model.network, device), model.card.spec
     counts = np.zeros((len(model.card.classes),) * 2)
@@ -147,12 +148,11 @@ def held_out_score(model: Model, annotations: Sequence[Annotation], device: str)
             middle = tuple(slice(a, a + n) for a, n in zip(around, truth.shape, strict=True))
             logits = executor(pixels[None])[0][(slice(None), *middle)]
             if model.card.task == "objects":
-                guess = (logits[0] > 0).astype(int)
-                truth = np.minimum(truth, 2)
-            else:
-                guess = logits.argmax(0)
-            known = truth > 0
-            np.add.at(counts, (truth[known] - 1, guess[known]), 1)
+                logits, truth = np.stack([-logits[0] / 2, logits[0] / 2]), np.minimum(truth, 2)
+            powers = np.exp(logits - logits.max(axis=0))
+            chance = powers / powers.sum(axis=0)
+            for label in np.unique(truth[truth > 0]):
+                counts[label - 1] += chance[:, truth == label].sum(axis=1)
     totals = counts.sum(1)
     present = totals > 0
     if (totals[present] < FEWEST_HELD_OUT).any() or present.sum() < 2:
