@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -415,7 +416,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-ceiling", action="store_true", help="no training on dense labels")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other training settings")
     parser.add_argument("--json", type=Path, help="write the numbers here too, after every session")
+    parser.add_argument("--tables", type=Path, nargs="+", metavar="JSON", help="only print the tables of these runs")
     options = parser.parse_args(arguments)
+    if options.tables:
+        runs = [json.loads(path.read_text())["sets"] for path in options.tables]
+        print("\n".join(tables({name: entry for run in runs for name, entry in run.items()})))
+        return
     if options.data is None or not Path(options.data).is_dir():
         sys.exit("No data: give the folder of the image sets as the first argument, or set NAPARI_UNET_DATA.")
     if not options.no_peers and find_spec("sklearn") is None:
@@ -469,6 +475,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             entry["sessions"].append(session)
             if options.json:
                 options.json.write_text(json.dumps(report, indent=1))
+    print("\n" + "\n".join(tables(report["sets"])))
 
 
 def line(r: Round) -> str:
@@ -480,6 +487,58 @@ def line(r: Round) -> str:
         text += f"  forest {r.forest_dice:.3f} ({r.forest_machine:.1f} s)"
         text += f"  rootpainter {r.rootpainter_dice:.3f} {r.rootpainter_accepted}"
     return text
+
+
+def median(values: Sequence[float]) -> str:
+    """Return the median of scores as text."""
+    return f"{statistics.median(values):.3f}" if values else ""
+
+
+def tables(sets: dict[str, Any]) -> Iterator[str]:
+    """Yield lines of markdown: Dice against strokes (medians over seeds), then what only a whole session tells."""
+    yield (
+        "| set | strokes | labelled | machine | **Dice** | of dense | forest | RootPainter's loss "
+        "| AP 0.5: ours, forest, RootPainter's |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|---|"
+    for name, entry in sets.items():
+        sessions = [s["rounds"] for s in entry["sessions"] if s["rounds"]]
+        dense = entry.get("dense", [None])[0]
+        yield f"| {name} | 0 | | | {entry['start'][0]:.3f} | | | | {entry['start'][1] or ''} |"
+        for strokes in sorted({r["strokes"] for s in sessions for r in s}):
+            here = [next(r for r in reversed(s) if r["strokes"] <= strokes) for s in sessions]
+            dices = [r["dice"] for r in here]
+            part = f"{100 * statistics.median(dices) / dense:.1f} %" if dense else ""
+            aps = ", ".join(
+                median([r[key] for r in here if r[key] is not None]) for key in ("ap", "forest_ap", "rootpainter_ap")
+            )
+            yield (
+                f"| | {strokes} | {100 * statistics.median(r['labelled'] for r in here):.2f} % "
+                f"| {statistics.median(r['machine'] for r in here):.0f} s | **{median(dices)}** | {part} "
+                f"| {median([r['forest_dice'] for r in here])} "
+                f"| {median([r['rootpainter_dice'] for r in here if r['rootpainter_dice'] is not None])} "
+                f"| {aps.strip(', ')} |"
+            )
+        if dense:
+            yield f"| | all pixels | 100 % | | {dense:.3f} | 100 % | | | {entry['dense'][1] or ''} |"
+    yield ""
+    yield "| set | largest drop between models shown | rejected rounds | lies rejected | Dice on the parent's own images |"
+    yield "|---|---:|---:|---:|---|"
+    for name, entry in sets.items():
+        sessions = [s for s in entry["sessions"] if s["rounds"]]
+        drops = [largest_drop([entry["start"][0], *(r["dice"] for r in s["rounds"])]) for s in sessions]
+        verdicts = [r["accepted"] for s in sessions for r in s["rounds"]]
+        lies = [s["flipped_accepted"] is False for s in sessions if "flipped_accepted" in s]
+        forgot = [f"{s['parents_before']:.3f} to {s['parents_after']:.3f}" for s in sessions if "parents_after" in s]
+        yield (
+            f"| {name} | {', '.join(f'{d:.3f}' for d in drops)} | {verdicts.count(False)} of {len(verdicts)} "
+            f"| {sum(lies)} of {len(lies)} | {', '.join(forgot)} |"
+        )
+
+
+def largest_drop(shown_dice: Sequence[float]) -> float:
+    """Return by how much a round made the prediction shown worse, at most; 0 if none did."""
+    return max([0.0, *(a - b for a, b in pairwise(shown_dice))])
 
 
 if __name__ == "__main__":
