@@ -188,10 +188,10 @@ def test_a_failed_image_does_not_stop_the_others(run) -> None:
     status, out, err = run("segment", "a.tif", "missing.tif", "b.tif", "-o", "results", "--model", "tiny")
     assert status == 1
     assert out.split() == [str(Path("results/b_labels.tif"))]
-    missing, damaged, summary = err.splitlines()
+    damaged, missing, summary = err.splitlines()
     assert missing == "napari-unet: missing.tif does not exist: check the spelling and the folder."
     assert damaged.startswith("napari-unet: a.tif cannot be read as an image")
-    assert summary == "napari-unet: 2 of 3 images failed; 1 done."
+    assert summary == "napari-unet: 1 done, 2 failed."
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_an_interrupt_ends_with_130_and_leaves_no_file(run, monkeypatch) -> None
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("napari_unet.engine.inference._probability", interrupted)
+    monkeypatch.setattr("napari_unet.engine.inference.probability", interrupted)
     assert run("segment", "a.tif", "-o", "l.tif", "--model", "tiny")[0] == 130
     assert not Path("l.tif").exists()
 
@@ -247,6 +247,36 @@ def test_out_of_memory_is_one_line_too(run, monkeypatch) -> None:
         "",
         "napari-unet: a.tif: No memory: close other programs.\n",
     )
+
+
+def test_the_same_command_again_computes_nothing(run) -> None:
+    save("a.tif")
+    command = ("segment", "a.tif", "-o", "l.tif", "--model", "tiny")
+    run(*command)
+    assert run(*command) == (0, "", "napari-unet: l.tif: finished before\n")
+    assert run(*command, "--no-resume")[:2] == (0, "l.tif\n")
+
+
+def test_a_file_of_somebody_else_is_not_replaced(run) -> None:
+    save("a.tif")
+    Path("l.tif").write_text("precious")
+    status, out, err = run("segment", "a.tif", "-o", "l.tif", "--model", "tiny")
+    assert (status, out) == (1, "")
+    assert "l.tif exists, and not from a batch" in err
+    assert Path("l.tif").read_text() == "precious"
+
+
+def test_a_report_names_every_image(run) -> None:
+    save("a.tif")
+    run("segment", "a.tif", "missing.tif", "-o", "results", "--model", "tiny", "--report", "r.json")
+    states = [(o["source"], o["state"]) for o in json.loads(Path("r.json").read_text())["outcomes"]]
+    assert states == [("a.tif", "done"), ("missing.tif", "failed")]
+
+
+def test_planes_are_linked_and_written_as_zarr(run) -> None:
+    save("a.tif", 9, 32, 48)
+    assert run("segment", "a.tif", "-o", "results", "--model", "blobs", "--link", "z", "--format", ".zarr")[0] == 0
+    assert open_image(Path("results/a_labels.zarr")).axes == "zyx"
 
 
 # ---------------------------------------------------------------- evaluate

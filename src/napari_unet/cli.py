@@ -112,88 +112,73 @@ def segment(
     minimal_size: Annotated[
         int | None, typer.Option(help="Objects only: those of fewer pixels or voxels are dropped.")
     ] = None,
+    link: Annotated[
+        str,
+        typer.Option(
+            help="Objects only: none, or z or t, to give objects that overlap from plane to plane one number."
+        ),
+    ] = "none",
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Keep what is finished; else compute and replace all.")
+    ] = True,
+    report: Annotated[str | None, typer.Option(help="Also write what became of each image to this JSON file.")] = None,
+    ending: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Of the labels in a folder: .tif, .zarr (large ones region by region), .npy, .png."
+        ),
+    ] = ".tif",
 ) -> None:
     """Segment images and write their labels; prints the path of each file written."""
-    from .engine.execution import pick_device
-    from .engine.files import open_image, write_labels, write_maps
+    from .engine.batch import (
+        BatchDone,
+        ItemFinished,
+        ItemProgress,
+        ItemStarted,
+        plan_batch,
+        probabilities_path,
+        run_batch,
+    )
     from .engine.library import Library
+    from .engine.settings import BatchSettings
 
-    missing, inputs = _inputs(images)
-    failures = missing
-    outputs = _outputs(inputs, out, several=len(images) > 1) if inputs else []
-    loaded = Library().load(model) if inputs else None
-    if loaded is not None:
-        thresholds = {
-            "foreground_threshold": foreground_threshold,
-            "seed_threshold": seed_threshold,
-            "minimal_size": minimal_size,
-        }
-        settings = _settings(loaded, thresholds, channel=channel, device=device, tile=tile, probabilities=probabilities)
-        pick_device(device)
-        for number, (source, target) in enumerate(zip(inputs, outputs, strict=True), start=1):
-            try:
-                image = open_image(source, axes=axes)
-                title = image.name if len(inputs) == 1 else f"{image.name} ({number} of {len(inputs)})"
-                result = _run(image, loaded, settings, title)
-                write_labels(target, result.labels, image, result.record)
-                print(target, flush=True)
-                if result.probabilities is not None:
-                    beside = _probabilities_path(target)
-                    write_maps(beside, result.probabilities, image, _map_names(loaded), result.record)
-                    print(beside, flush=True)
-            except (NapariUnetError, OSError) as error:
-                failures += 1
-                name = "" if str(source) in str(error) else f"{source}: "
-                _complain(f"{name}{error}")
-    if failures:
-        total = missing + len(inputs)
-        if total > 1:
-            _complain(f"{failures} of {total} images failed; {total - failures} done.")
-        raise typer.Exit(1)
-
-
-def _inputs(given: list[str]) -> tuple[int, list[Path]]:
-    """Return how many arguments stand for nothing, each named on stderr, and the files of the others."""
-    from .engine.files import collect_inputs
-
-    failures, found = 0, dict[Path, None]()
-    for path in given:
-        try:
-            found |= dict.fromkeys(collect_inputs([path]))
-        except FileError as error:
-            failures += 1
-            _complain(error)
-    return failures, list(found)
-
-
-def _outputs(inputs: list[Path], out: str, several: bool) -> list[Path]:
-    """Return where the labels of each input go.
-
-    Raises
-    ------
-    FileError
-        If two would go to one place, or one onto its own image.
-    """
-    from .engine.files import checked_ending, is_zarr, stem
-
-    target = Path(out)
-    several = several or len(inputs) > 1
-    is_folder = out.endswith(("/", os.sep)) or (target.is_dir() and not is_zarr(target)) or not target.suffix
-    if several and not is_folder:
-        raise FileError(f"Several images cannot all be written to {out}: give a folder, such as {target.stem}/.")
-    if not is_folder:
-        checked_ending(target)
-    outputs = [target / f"{stem(path)}_labels.tif" if is_folder else target for path in inputs]
-    first: dict[Path, Path] = {}
-    for source, place in zip(inputs, outputs, strict=True):
-        if place in first:
-            raise FileError(
-                f"{first[place]} and {source} would both be written to {place}: segment them into different folders."
-            )
-        if place.resolve() == source.resolve():
-            raise FileError(f"The labels would replace the image {source}: choose another output.")
-        first[place] = source
-    return outputs
+    loaded = Library().load(model)
+    thresholds = {
+        "foreground_threshold": foreground_threshold,
+        "seed_threshold": seed_threshold,
+        "minimal_size": minimal_size,
+    }
+    one = _settings(loaded, thresholds, channel=channel, device=device, tile=tile, probabilities=probabilities)
+    plan = plan_batch(images, out, loaded, BatchSettings(one, ending=ending, link=link, resume=resume), axes)
+    if plan.warning:
+        _complain(plan.warning)
+    total = len(plan.items)
+    draw, close = _silent()
+    try:
+        for event in run_batch(plan, loaded):
+            if isinstance(event, ItemStarted):
+                draw, close = _progress(event.item.name + (f" ({event.number + 1} of {total})" if total > 1 else ""))
+            elif isinstance(event, ItemProgress):
+                draw(event.done, event.tiles)
+            elif isinstance(event, ItemFinished):
+                close()
+                outcome = event.outcome
+                if outcome.state == "done":
+                    print(outcome.target, flush=True)
+                    if probabilities:
+                        print(probabilities_path(event.item.target), flush=True)
+                if outcome.sentence:
+                    about = outcome.target if outcome.state in ("done", "skipped") else outcome.source
+                    _complain(outcome.sentence if about in outcome.sentence else f"{about}: {outcome.sentence}")
+            elif isinstance(event, BatchDone):
+                if report:
+                    event.report.save(Path(report))
+                if not event.report.complete:
+                    if total > 1:
+                        _complain(f"{event.report.sentence()}.")
+                    raise typer.Exit(1)
+    finally:
+        close()
 
 
 def _settings(loaded: Model, thresholds: dict[str, float | int | None], **others: Any) -> SegmentSettings:
@@ -230,10 +215,14 @@ def _run(image: Image, model: Model, settings: SegmentSettings, title: str) -> S
     raise AssertionError("segment() ends with Segmented")
 
 
+def _silent() -> tuple[Callable[[int, int], None], Callable[[], None]]:
+    return lambda done, of: None, lambda: None
+
+
 def _progress(title: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
     """Return a function that draws progress, and one that ends it."""
     if not sys.stderr.isatty():
-        return lambda done, of: None, lambda: None
+        return _silent()
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -249,19 +238,6 @@ def _progress(title: str) -> tuple[Callable[[int, int], None], Callable[[], None
     task = bar.add_task(title, total=None)
     bar.start()
     return lambda done, of: bar.update(task, completed=done, total=of), bar.stop
-
-
-def _probabilities_path(labels: Path) -> Path:
-    from .engine.files import stem
-
-    ending = ".zarr" if labels.suffix.lower() == ".zarr" else ".tif"
-    return labels.with_name(f"{stem(labels).removesuffix('_labels')}_probabilities{ending}")
-
-
-def _map_names(model: Model) -> tuple[str, ...]:
-    from .engine.card import OBJECT_MAPS
-
-    return OBJECT_MAPS if model.card.task == "objects" else model.card.classes
 
 
 # ---------------------------------------------------------------- evaluate

@@ -41,6 +41,8 @@ LARGE = 1 << 28
 TILED = 1 << 22
 """Planes of more pixels than this are written in tiles."""
 LEVELS = 5
+HALVED = 512
+"""Planes with edges from here on get a coarser level, up to LEVELS of them."""
 CHUNK = 1024
 UNITS = {
     "nm": "nanometer",
@@ -63,7 +65,7 @@ _ALIASES = {
     "": "pixel",
 }
 _CENTIMETRES = {"nanometer": 1e-7, "micrometer": 1e-4, "millimeter": 0.1, "centimeter": 1.0, "meter": 100.0}
-_DAMAGED = (
+DAMAGED = (
     OSError,
     ValueError,
     KeyError,
@@ -79,7 +81,7 @@ _DAMAGED = (
 """What libraries raise when a file is not what its ending says."""
 
 
-def open_image(path: str | Path, *, axes: str | None = None) -> Image:
+def open_image(path: str | Path, *, axes: str | None = None, lazy: bool = False) -> Image:
     """Open an image file, or the Zarr folder of one; large ones are read when a region is asked for.
 
     Parameters
@@ -89,6 +91,8 @@ def open_image(path: str | Path, *, axes: str | None = None) -> Image:
         (its full resolution; the first image if there are several).
     axes
         One letter of ``tczyx`` for each axis, for files that do not say it rightly; None: from the file, or guessed.
+    lazy
+        Do not read the pixels of small TIFF files either, only see what is in them and that they are complete.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def open_image(path: str | Path, *, axes: str | None = None) -> Image:
             raise FileError(f"{path} is a folder: give one image file of it, or a Zarr folder.")
         ending = path.suffix.lower()
         if ending in TIFF:
-            return _open_tiff(path, axes)
+            return _open_tiff(path, axes, lazy)
         if ending in PICTURES:
             return _open_picture(path, axes)
         if ending == ".npy":
@@ -116,7 +120,7 @@ def open_image(path: str | Path, *, axes: str | None = None) -> Image:
         raise
     except MemoryError as error:
         raise FileError(f"{path} does not fit into memory: store it as OME-Zarr or as tiled TIFF.") from error
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FileError(
             f"{path} cannot be read as an image ({reason.rstrip('.')}): check that it is complete."
@@ -300,14 +304,20 @@ def _open_picture(path: Path, axes: str | None) -> Image:
     return _named(path, pixels, axes, rgb=pixels.ndim == 3)
 
 
-def _open_tiff(path: Path, axes: str | None) -> Image:
+def _open_tiff(path: Path, axes: str | None, lazy: bool) -> Image:
     with tifffile.TiffFile(path) as file:
         if not file.series:
             raise FileError(f"{path} holds no image: choose another file.")
         series = file.series[0]
         letters, shape = series.axes.upper(), tuple(series.shape)
         spacing, unit = _tiff_spacing(file)
-        lazy = series.nbytes > LARGE
+        lazy = lazy or series.nbytes > LARGE
+        last = series.pages[-1] or series.keyframe
+        end = max(map(sum, zip(last.dataoffsets, last.databytecounts, strict=True)), default=0)
+        if (size := path.stat().st_size) < max(
+            end, (series.dataoffset or 0) + series.nbytes * (series.dataoffset is not None)
+        ):
+            raise FileError(f"{path} cannot be read: it is cut off after {size} bytes; copy it again.")
         whole = None if lazy else series.asarray()
         offset = series.dataoffset if lazy else None
     array: ArrayLike
@@ -496,20 +506,11 @@ def _write_zarr(
         from ome_zarr.writer import write_multiscale
 
     array, axes, spacing = _in_order(array, axes, spacing)
-    sizes = dict(zip(axes, spacing, strict=True))
     pyramid = [array]
-    while len(pyramid) < LEVELS and min(pyramid[-1].shape[-2:]) >= 512:
+    while len(pyramid) < LEVELS and min(pyramid[-1].shape[-2:]) >= HALVED:
         pyramid.append(np.ascontiguousarray(pyramid[-1][..., ::2, ::2]))
-    kinds = {"t": "time", "c": "channel"}
-    unit = unit_name(image.unit)
-    described: list[dict[str, str]] = [{"name": a, "type": kinds.get(a, "space")} for a in axes]
-    for axis in described:
-        if axis["type"] == "space" and unit in UNITS.values():
-            axis["unit"] = unit
-    steps = [
-        [{"type": "scale", "scale": [float(sizes[a]) * (2**level if a in "yx" else 1) for a in axes]}]
-        for level in range(len(pyramid))
-    ]
+    described = _ome_axes(axes, image.unit)
+    steps = [_ome_scale(axes, spacing, level) for level in range(len(pyramid))]
     options = [
         {"chunks": tuple(min(n, CHUNK if a in "yx" else 1) for n, a in zip(level.shape, axes, strict=True))}
         for level in pyramid
@@ -538,3 +539,107 @@ def _write_zarr(
             about["image-label"] = {"version": "0.5"}
         group.attrs["ome"] = about
         group.attrs["napari-unet"] = record
+
+
+def _ome_axes(axes: str, unit: str) -> list[dict[str, str]]:
+    kinds = {"t": "time", "c": "channel"}
+    described = [{"name": a, "type": kinds.get(a, "space")} for a in axes]
+    for axis in described:
+        if axis["type"] == "space" and unit_name(unit) in UNITS.values():
+            axis["unit"] = unit_name(unit)
+    return described
+
+
+def _ome_scale(axes: str, spacing: tuple[float, ...], level: int) -> list[dict[str, Any]]:
+    factors = [s * (2**level if a in "yx" else 1) for a, s in zip(axes, spacing, strict=True)]
+    return [{"type": "scale", "scale": [float(f) for f in factors]}]
+
+
+class LabelStore:
+    """Labels of an image, written region by region into an OME-Zarr 0.5 that gets its name when it is finished.
+
+    Parameters
+    ----------
+    folder
+        Where it is written; one that was begun before is continued.
+    image
+        What is segmented.
+    dtype
+        Type of the labels.
+    chunk
+        Chunk along each of ``image.label_axes``. Regions of whole chunks can be written at any time and again.
+    """
+
+    def __init__(self, folder: Path, image: Image, dtype: np.dtype[Any], chunk: tuple[int, ...]) -> None:
+        self._folder, self._image = folder, image
+        self._order = sorted(range(len(chunk)), key=lambda i: AXES.index(image.label_axes[i]))
+        self._group = zarr.open_group(str(folder), mode="a", zarr_format=3)
+        self._array = self._level(0, self._sorted(image.label_shape), self._sorted(chunk), dtype)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> NDArray[np.integer]:
+        """Read a region of the label array."""
+        return np.asarray(self._array[self._sorted(region)]).transpose(np.argsort(self._order))
+
+    def __setitem__(self, region: tuple[slice, ...], labels: NDArray[np.integer]) -> None:
+        """Write a region of the label array."""
+        self._array[self._sorted(region)] = labels.transpose(self._order)
+
+    def finish(self, path: Path, record: dict[str, Any]) -> None:
+        """Add the coarser levels and the metadata, and move it to `path`; what was there is replaced."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # importing it meets its own deprecated class
+            from ome_zarr.format import FormatV05
+            from ome_zarr.writer import write_multiscales_metadata
+
+        image = self._image
+        axes = "".join(self._sorted(tuple(image.label_axes)))
+        levels = [self._array]
+        while len(levels) < LEVELS and min(levels[-1].shape[-2:]) >= HALVED:
+            levels.append(self._halved(levels[-1], len(levels)))
+        datasets = [
+            {
+                "path": str(i),
+                "coordinateTransformations": _ome_scale(axes, self._sorted(image.label_spacing), i),
+            }
+            for i in range(len(levels))
+        ]
+        write_multiscales_metadata(
+            self._group, datasets, fmt=FormatV05(), axes=_ome_axes(axes, image.unit), name=image.name
+        )
+        about = dict(self._group.attrs["ome"])  # type: ignore[arg-type]
+        self._group.attrs["ome"] = {**about, "image-label": {"version": "0.5"}}
+        self._group.attrs["napari-unet"] = record
+        old = path.with_name(f".{path.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.rename(old)
+        self._folder.rename(path)  # a kill before this line loses nothing: the folder is found again
+        if old.is_dir():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.unlink(missing_ok=True)
+
+    def _halved(self, finer: zarr.Array[Any], number: int) -> zarr.Array[Any]:
+        """Write every second pixel of a level as the next one, chunk by chunk."""
+        shape = (*finer.shape[:-2], *(-(-n // 2) for n in finer.shape[-2:]))
+        chunk = tuple(min(n, m) for n, m in zip(shape, finer.chunks, strict=True))
+        result = self._level(number, shape, chunk, finer.dtype)
+        for index in np.ndindex(*(-(-n // c) for n, c in zip(shape, chunk, strict=True))):
+            start = [i * c for i, c in zip(index, chunk, strict=True)]
+            stop = [min(a + c, n) for a, c, n in zip(start, chunk, shape, strict=True)]
+            fine = [slice(a, b) for a, b in zip(start[:-2], stop[:-2], strict=True)]
+            fine += [slice(2 * a, 2 * b, 2) for a, b in zip(start[-2:], stop[-2:], strict=True)]
+            result[tuple(map(slice, start, stop))] = finer[tuple(fine)]
+        return result
+
+    def _level(
+        self, number: int, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> zarr.Array[Any]:
+        axes = self._sorted(tuple(self._image.label_axes))
+        return self._group.require_array(
+            str(number), shape=shape, chunks=chunk, dtype=dtype, fill_value=0, dimension_names=axes
+        )
+
+    def _sorted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Put one value an axis from the image's order into that of OME."""
+        return tuple(values[i] for i in self._order)

@@ -199,11 +199,11 @@ def segment(
             tiles = plan.nearest_first(tuple(seen[a] for a in item.spatial))
         while tiles:
             try:
-                for current, logits in run_tiles(executor, partial(_read, item, scale), tiles):
+                for current, logits in run_tiles(executor, partial(read_normalised, item, scale), tiles):
                     tiles = tiles[1:]
                     inner = current.inner
                     region = item.region(inner)
-                    chance = _probability(logits, is_objects)
+                    chance = probability(logits, is_objects)
                     if probabilities is not None:
                         probabilities[(slice(None), *region)] = chance.reshape(
                             probabilities[(slice(None), *region)].shape
@@ -228,7 +228,9 @@ def segment(
             if maps is not None:
                 maps[(slice(None), *whole)] = stitched.reshape(maps[(slice(None), *whole)].shape)
         yield ItemDone(whole, labels[whole])
-    yield Segmented(labels, probabilities, maps, _record(image, model, settings, thresholds, scale, device, plan))
+    yield Segmented(
+        labels, probabilities, maps, record_of(image, model, settings, thresholds, scale, device, plan.step)
+    )
 
 
 def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
@@ -250,11 +252,14 @@ def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
     return labels
 
 
-def _read(item: Item, scale: Normalisation, start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[np.float32]:
+def read_normalised(
+    item: Item, scale: Normalisation, start: tuple[int, ...], stop: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Read a region, mirrored where it reaches over the border, with its intensities normalised."""
     return scale(item.read_mirrored(start, stop))
 
 
-def _probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:
+def probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:
     """Return the sigmoid of each map, or the softmax over the classes."""
     if is_objects:
         return np.asarray(1 / (1 + np.exp(-logits.clip(-60, 60))), dtype=np.float32)
@@ -268,14 +273,14 @@ def _distance(item: Item, in_view: tuple[slice, ...]) -> float:
     return math.fsum(abs(p - (seen[a].start + seen[a].stop - 1) / 2) for a, p in item.position.items())
 
 
-def _record(
+def record_of(
     image: Image,
     model: Model,
     settings: SegmentSettings,
     thresholds: ObjectSettings,
     scale: Normalisation,
     device: str,
-    plan: TilePlan,
+    tile: tuple[int, ...],
 ) -> dict[str, Any]:
     """Return how a result was made, as JSON values."""
     record = {
@@ -290,7 +295,7 @@ def _record(
         "settings": asdict(settings) | {"objects": asdict(thresholds)},
         "normalisation": asdict(scale),
         "device": device,
-        "tile": plan.step,
+        "tile": tile,
     }
     values: dict[str, Any] = json.loads(json.dumps(record))  # tuples become lists, as in a file
     return values
