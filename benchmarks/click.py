@@ -315,7 +315,9 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=40, help="objects of each set")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="only these")
     parser.add_argument("--model", default="click", help="name or file of the click model")
-    parser.add_argument("--no-peers", action="store_true", help="only our own numbers")
+    parser.add_argument(
+        "--peer-objects", type=int, default=40, help="the peers, which are slow, see only the first ones"
+    )
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the numbers here too")
@@ -333,8 +335,8 @@ def main() -> None:
     segmenter = ClickSegmenter(options.model, device="cpu")
     print(f"{segmenter.model.card.identity}, {options.objects} objects a set, seed {options.seed}\n")
     columns = ["NoC@85", "NoC@90", "IoU@1", "IoU@2", "IoU@3", "IoU@5", "failed@85", "failed@90", "ms"]
-    print("| set | method | " + " | ".join(columns) + " |")
-    print("|---|---|" + "---:|" * len(columns))
+    print("| set | method | objects | " + " | ".join(columns) + " |")
+    print("|---|---|---:|" + "---:|" * len(columns))
     results: dict[str, dict[str, Any]] = {}
     waits = []
     for name in options.sets:
@@ -346,23 +348,23 @@ def main() -> None:
         things = sample(images, options.objects + TUNED_ON, options.seed)
         judged, others = things[:-TUNED_ON], things[-TUNED_ON:]
         rounds: dict[str, list[Round]] = {"click": []}
-        if not options.no_peers:
+        if options.peer_objects:
             tolerance = tuned(others)
             rounds |= {f"flood fill ({tolerance:g})": [], "random walker": []}
-        for thing in judged:
+        for number, thing in enumerate(judged):
             began = time.perf_counter()
             segmenter.set_image(thing.image)
             waits.append(time.perf_counter() - began)
             rounds["click"].append(play(segmenter.segment, thing.truth))
-            if not options.no_peers:
+            if number < options.peer_objects:
                 rounds[f"flood fill ({tolerance:g})"].append(play(flood_fill(thing.image, tolerance), thing.truth))
                 rounds["random walker"].append(play(walker(thing.image), thing.truth))
-        results[name] = {"kind": kind, "objects": len(judged)}
+        results[name] = {"kind": kind}
         for method, played in rounds.items():
             row = summary(played)
-            results[name][method] = row
+            results[name][method] = {"objects": len(played)} | row
             values = (f"{row[c]:.0f}" if c.startswith(("failed", "ms")) else f"{row[c]:.2f}" for c in columns)
-            print(f"| {name} | {method} | " + " | ".join(values) + " |", flush=True)
+            print(f"| {name} | {method} | {len(played)} | " + " | ".join(values) + " |", flush=True)
     for name in ("lightsheet_nuclei_3d", "plant_nuclei_3d"):
         if (data / name).is_dir():
             row = through_slices(segmenter, data / name, options.objects // 2, options.seed)
