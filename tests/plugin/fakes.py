@@ -21,6 +21,7 @@ class Stepwise:
         self.events: Events | None = None
         self.running = False
         self.closed = 0
+        self.held = False
         self.before_event: Callable[[], object] = ignore
 
     def __call__(self, function: Callable[..., Events], *args: Any, **callbacks: Callable[..., object]) -> Stepwise:
@@ -31,6 +32,9 @@ class Stepwise:
 
     def cancel(self) -> None:
         self._cancelled = True
+
+    def hold(self, on: bool) -> None:
+        self.held = on
 
     def step(self) -> bool:
         """Run to the next event; False: the job has ended."""

@@ -92,6 +92,34 @@ def test_an_error_in_a_callback_ends_the_job_and_reaches_the_user(qtbot) -> None
     assert closed.is_set()
 
 
+def test_a_job_that_is_held_makes_no_event_until_it_goes_on(qtbot) -> None:
+    made: list[int] = []
+
+    def counting() -> Iterator[int]:
+        for i in range(5):
+            made.append(i)
+            yield i
+
+    ends = Ends()
+    job = jobs.Job(counting, (), jobs.ignore, ends.callbacks()["on_done"], jobs.ignore, jobs.ignore)
+    job.hold(True)
+    job.begin()
+    assert not job.wait(0.05)
+    assert made == []
+    job.hold(False)
+    qtbot.waitUntil(lambda: bool(ends), timeout=END)
+    assert made == [0, 1, 2, 3, 4]
+
+
+def test_a_job_that_is_held_can_be_cancelled(qtbot) -> None:
+    ends = Ends()
+    job = jobs.start(lambda: (yield 1), **ends.callbacks())
+    job.hold(True)
+    job.cancel()
+    qtbot.waitUntil(lambda: bool(ends), timeout=END)
+    assert job.wait(END / 1000)
+
+
 def test_cancel_closes_the_generator(qtbot) -> None:
     closed = threading.Event()
 

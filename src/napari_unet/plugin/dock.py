@@ -21,10 +21,12 @@ from qtpy.QtWidgets import (
 from superqt.utils import signals_blocked
 
 from . import jobs
+from .batch_panel import BatchPanel
+from .batching import Batching
 from .click_panel import ClickPanel
 from .click_tool import ClickTool
 from .learning import Learning
-from .segment_panel import SegmentPanel, form_layout, label, narrow
+from .segment_panel import SegmentPanel, form_layout, in_time, label, narrow
 from .session import Message, Progress, Session
 from .train_panel import TrainPanel
 
@@ -71,6 +73,9 @@ class UNetDock(QWidget):
         self.learning = Learning(self.session)
         self.train_panel = TrainPanel(self.learning, self)
         self.panels.addTab(self.train_panel, "Train")
+
+        self.batch_panel = BatchPanel(Batching(self.session))
+        self.panels.addTab(self.batch_panel, "Batch")
 
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
@@ -193,15 +198,6 @@ class UNetDock(QWidget):
         self.message.setProperty("obstacle", bool(message.text) and message.text == self.session.obstacle())
         self.message.setText(message.text)
         self.message.setStyleSheet("color: #e5534b;" if message.is_error else "")
-
-
-def in_time(seconds: float | None) -> str:
-    """Say a duration: "12 s", "3 min", "2.5 h"."""
-    if seconds is None:
-        return "?"
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def segment_active(viewer: napari.viewer.Viewer) -> None:

@@ -45,6 +45,10 @@ class Handle(Protocol):
         """Stop as soon as the event being computed is done."""
         ...
 
+    def hold(self, on: bool) -> None:
+        """Pause before the next event, or go on."""
+        ...
+
 
 class Starter(Protocol):
     """The shape of `start`, so that code without Qt can be handed another one."""
@@ -103,6 +107,8 @@ class Job(QObject):
         self._inbox: deque[tuple[str, Any]] = deque()
         self._room = threading.Semaphore(QUEUED)
         self._cancel = threading.Event()
+        self._go = threading.Event()
+        self._go.set()
         self._running = True
         self._thread = threading.Thread(target=self._work, name="napari-unet job", daemon=True)
         self._news.connect(self._deliver)
@@ -120,7 +126,15 @@ class Job(QObject):
     def cancel(self) -> None:
         """Stop as soon as the event being computed is done; may be called at any time and more than once."""
         self._cancel.set()
+        self._go.set()
         self._room.release()
+
+    def hold(self, on: bool) -> None:
+        """Pause before the next event, or go on; a job that is held can be cancelled."""
+        if on and not self._cancel.is_set():
+            self._go.clear()
+        else:
+            self._go.set()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the thread and say whether it has ended."""
@@ -139,6 +153,7 @@ class Job(QObject):
             try:
                 while True:
                     self._room.acquire()
+                    self._go.wait()
                     if self._cancel.is_set():
                         end = ("cancelled", None)
                         break

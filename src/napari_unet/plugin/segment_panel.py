@@ -72,6 +72,15 @@ def section(title: str, content: QWidget) -> QCollapsible:
     return result
 
 
+def in_time(seconds: float | None) -> str:
+    """Say a duration: "12 s", "3 min", "2.5 h"."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class SegmentPanel(QWidget):
     """Image, axes, channel, thresholds, Segment."""
 

@@ -264,6 +264,11 @@ class Session:
         self.tell(why)
         self._job.cancel()
 
+    def hold(self, on: bool) -> None:
+        """Pause what runs before its next tile, or let it go on."""
+        if self._job is not None:
+            self._job.hold(on)
+
     def rethreshold(self, thresholds: ObjectSettings) -> None:
         """Use other thresholds from now on, and for the result on screen at once (without the network)."""
         self.choose(objects=thresholds)
