@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -201,9 +204,22 @@ def test_strokes_come_back_with_their_parts(viewer, page: Page, tmp_path: Path) 
     assert again.journal_path is not None
 
 
-def test_an_unfinished_stroke_is_kept_too(page: Page, tmp_path: Path) -> None:
-    page.look([])
-    with page.layer.block_history():
+@contextmanager
+def button_down(layer: Labels) -> Iterator[None]:
+    """What napari does while the mouse button is held down, for the callback that is ours."""
+    event = SimpleNamespace(type="mouse_press")
+    ours = layer.mouse_drag_callbacks[-1](layer, event)
+    next(ours)
+    with layer.block_history():
+        event.type = "mouse_move"
+        next(ours)
+        yield
+    event.type = "mouse_release"
+    assert next(ours, None) is None
+
+
+def test_an_unfinished_stroke_is_kept_too_but_is_no_stroke_yet(page: Page, tmp_path: Path) -> None:
+    with button_down(page.layer):
         page.layer.paint((10, 10), 2)
         page.look([])
         assert page.empty  # who judges is decided at its end
@@ -213,9 +229,17 @@ def test_an_unfinished_stroke_is_kept_too(page: Page, tmp_path: Path) -> None:
         assert kept.strokes.labels[10, 10] == 2
 
 
-def test_an_unfinished_stroke_that_is_undone_leaves_nothing(page: Page, tmp_path: Path) -> None:
+def test_a_stroke_seen_in_the_middle_is_one(page: Page) -> None:
+    with button_down(page.layer):
+        for column in range(10, 40, 3):
+            page.layer.paint((10, column), 2)
+            page.look([])
     page.look([])
-    with page.layer.block_history():
+    assert page.strokes.count() == (1, 0)
+
+
+def test_an_unfinished_stroke_that_is_undone_leaves_nothing(page: Page, tmp_path: Path) -> None:
+    with button_down(page.layer):
         page.layer.paint((10, 10), 2)
         page.look([])
     page.layer.undo()

@@ -6,6 +6,7 @@ both, so undo is nothing special: what counts is what stands there when somebody
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +100,7 @@ class Page:
         self._labels: NDArray[Any] = np.zeros(image.label_shape, dtype=np.uint16 if scheme.objects else np.uint8)
         self._journal: Journal | None = None
         self._draft: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        self._touched = self._painting = False
+        self._touched = self._pressed = False
         self._reserved = 1
 
     @property
@@ -122,9 +123,8 @@ class Page:
             layer = Labels(array, name=f"{self.source.name} annotations", opacity=0.6, **place)
             layer.colormap = self.scheme.colormap()
             layer.brush_size, layer.selected_label, layer.mode = 8, 2, "paint"
-            layer.events.labels_update.connect(self._on_painting)
-            for event in (layer.events.paint, layer.events.set_data, layer.events.data):
-                event.connect(self._on_touched)
+            layer.events.data.connect(self._on_touched)
+            self._listen(layer)
             self.layer = layer
             viewer.add_layer(layer)
         viewer.layers.selection.active = self.layer
@@ -151,8 +151,8 @@ class Page:
 
     def watch(self, result: Result) -> None:
         """Hear of corrections in a result layer."""
-        for event in (result.layer.events.paint, result.layer.events.set_data):
-            event.connect(self._on_touched)
+        self._listen(result.layer)
+        self._touched = True
 
     def look(self, results: list[Result]) -> bool:
         """Take in what was painted here and corrected in results since the last look, and keep it on disk.
@@ -169,13 +169,13 @@ class Page:
         InvalidAnnotation
             If the layer was given data of another shape.
         """
-        if not (self._touched or self._painting):
+        if not self._touched:
             return False
         self._read_layer()
-        if not self._touched:  # in mid-stroke
+        if self._pressed:  # in mid-stroke
             self._write(self._drafted())
             return False
-        self._touched = self._painting = False
+        self._touched = False
         corrected = [self._take_corrections(result) for result in results]
         if any(corrected) and self.layer is not None:
             self.layer.refresh()
@@ -260,11 +260,21 @@ class Page:
             if self.layer is not None:
                 self.layer.data = layers.label_array(self.source, self.image, self._labels)
 
-    def _on_painting(self) -> None:
-        self._painting = True
+    def _listen(self, layer: Labels) -> None:
+        """Hear of painting, of undo (which is no `paint` event), and of the button held down in mid-stroke."""
+        for event in (layer.events.paint, layer.events.labels_update, layer.events.set_data):
+            event.connect(self._on_touched)
+        layer.mouse_drag_callbacks.append(self._on_drag)
 
     def _on_touched(self) -> None:
         self._touched = True
+
+    def _on_drag(self, _: Labels, event: Any) -> Iterator[None]:
+        self._pressed = True
+        yield
+        while event.type == "mouse_move":
+            yield
+        self._pressed = False
 
     def _new_strokes(self) -> Strokes:
         return Strokes(self.image.label_axes, self.image.label_shape, self.scheme.dims, self.scheme.objects)
@@ -339,13 +349,13 @@ class Page:
         self._labels[...] = labels
         if self.layer is not None:
             self.layer.refresh()
-        self._touched = self._painting = False
+        self._touched = False
 
     def _drafted(self) -> Change | None:
         """Return an unfinished stroke; who judges is decided when it is finished."""
         where = np.flatnonzero(self._labels != self.strokes.labels).astype(np.int64)
         self._draft = np.union1d(self._draft, where)
-        self._painting = False
+        self._touched = False
         if not where.size:
             return None
         return Change(where, self._labels.flat[where].astype(np.uint32), np.zeros(where.size, dtype=bool))

@@ -51,6 +51,8 @@ class _Round:
     pages: list[Page]
     held_out: int
     best: Validated | None = None
+    highest: float = 0.0
+    """The best score so far; `best` may be a little below it, as in `training.optimise`."""
     trained: Trained | None = None
     stopped: bool = False
     discarded: bool = False
@@ -230,7 +232,11 @@ class Learning:
         changed = False
         for result in self.session.results:
             page = self._page_of(result.source)
-            if page is None and result.edited and Scheme.of(result.entry.card).task == self.scheme.task:
+            if (
+                page is None
+                and (result.edited or result.accepted)
+                and Scheme.of(result.entry.card).task == self.scheme.task
+            ):
                 page = self._new_page(result.source, result.image)
             if page is not None and result not in self._watched:
                 self._watched.append(result)
@@ -481,8 +487,10 @@ class Learning:
         self.stepped.emit(event)
 
     def _on_validated(self, this: _Round, event: Validated) -> None:
-        best = this.best
-        if best is None or event.score is None or best.score is None or event.score > best.score:
+        from ..engine.training import TOLERANCE
+
+        this.highest = max(this.highest, event.score or 0.0)
+        if event.score is None or event.score >= this.highest - TOLERANCE:
             this.best = event
         self.validated.emit(event)
 
@@ -589,6 +597,7 @@ class Learning:
                 layer.visible = False
             self.viewer.add_layer(self._comparison)
             self.show_after(True)
+            self.session.tell("Look at before and after, then keep or discard what was learned.")
             self.changed.emit()
 
         self.session.run(
@@ -614,12 +623,12 @@ class Learning:
         self.changed.emit()
 
     def _refresh(self) -> None:
-        """Show what the model now in use finds; a result with corrections in it stays, hidden."""
+        """Show what the model now in use finds; results of others, or with corrections in them, stay, hidden."""
         if not self.refresh_after or self.session.image_layer is None or self.session.running:
             return
         for result in self.session.results:
-            if result.source is self.session.image_layer and result.on_screen and result.edited:
-                result.layer.visible = False
+            if result.source is self.session.image_layer and result.on_screen:
+                result.layer.visible = result.is_of(result.source, self.session.entry) and not result.edited
         self._refreshing, self._active = True, self.viewer.layers.selection.active
         self.session.segment()
 
@@ -667,6 +676,9 @@ class Learning:
     def _on_state(self, state: str) -> None:
         if state == "idle" and self._refreshing:
             self._refreshing = False
+            page = self.page
+            if page is not None and page.layer in self.viewer.layers:
+                self.viewer.layers.move(self.viewer.layers.index(page.layer), len(self.viewer.layers))
             if self._active in self.viewer.layers:
                 self.viewer.layers.selection.active = self._active  # so that painting goes on
             self._active = None

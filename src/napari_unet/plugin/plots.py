@@ -7,6 +7,8 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 LOSS, SCORE, GREY = "#5b8ff9", "#f6903d", "#8c8c8c"
 """Colours that can be read on a dark and on a light window."""
+SPAN = 0.1
+"""The axis of scores shows at least so much, so that a change in the third digit does not look like a leap."""
 SMOOTH = 0.9
 """Decay of the running mean that is drawn over the loss of each step."""
 
@@ -22,7 +24,7 @@ class Curve(QWidget):
         self._graphs.ci.layout.setContentsMargins(0, 0, 0, 0)
         self._score_plot = self._plot(0, "score")
         self._loss_plot = self._plot(1, "loss")
-        self._loss_plot.setXLink(self._score_plot)
+        self._score_plot.setXLink(self._loss_plot)
         self._score_plot.getAxis("bottom").setStyle(showValues=False)
         faint = pyqtgraph.mkColor(LOSS)
         faint.setAlpha(70)
@@ -49,6 +51,7 @@ class Curve(QWidget):
         plot.setLabel("left", name, color=GREY)
         for side in ("left", "bottom"):
             axis = plot.getAxis(side)
+            axis.enableAutoSIPrefix(False)
             axis.setPen(GREY)
             axis.setTextPen(GREY)
         plot.getAxis("left").setWidth(48)
@@ -76,12 +79,18 @@ class Curve(QWidget):
         self.scores.append((step, score))
         self._score_plot.show()
         self._scores.setData(*zip(*self.scores, strict=True))
+        seen = [s for _, s in self.scores]
         if baseline is not None:
             self._baseline.setValue(baseline)
             self._baseline.show()
+            seen.append(baseline)
+        middle, half = (max(seen) + min(seen)) / 2, max(0.6 * (max(seen) - min(seen)), SPAN / 2)
+        middle = min(middle, 1.01 - half)  # no score is above 1
+        self._score_plot.setYRange(middle - half, middle + half, padding=0)
 
     def draw(self) -> None:
         """Show the steps made so far."""
+        self._loss_plot.setXRange(0, max(len(self.losses), 2), padding=0.02)
         steps = list(range(1, len(self.losses) + 1))
         self._raw.setData(steps, self.losses)
         self._smooth.setData(steps, self._running)

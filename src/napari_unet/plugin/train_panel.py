@@ -73,7 +73,8 @@ class TrainPanel(QWidget):
         self.restore = button("Restore", "Bring these strokes back.", learning.restore)
         self.forget = button("Discard", "Throw these strokes away.", learning.forget)
         kept.addLayout(_row(self.restore, self.forget))
-        self.kept.setStyleSheet(_edge(OPEN))
+        self.kept.setObjectName("kept")
+        self.kept.setStyleSheet(_edge(OPEN, "#kept"))
 
         self.annotate = button(
             "New annotations",
@@ -147,6 +148,8 @@ class TrainPanel(QWidget):
         layout.addWidget(self.kept)
         layout.addWidget(self.annotate)
         layout.addLayout(self.classes)
+        layout.addWidget(self.next)
+        layout.addWidget(self.add)
         layout.addWidget(self.count)
         layout.addLayout(self.form)
         layout.addWidget(self.train)
@@ -194,8 +197,7 @@ class TrainPanel(QWidget):
         self.kept.setVisible(bool(kept))
         self.kept_text.setText("Strokes on this image were kept from an earlier session.")
         page = learning.page
-        shown = page is not None and page.layer is not None and page.layer in learning.viewer.layers
-        self.annotate.setText("New annotations" if page is None else "Show annotations" if not shown else "Annotations")
+        self.annotate.setText("New annotations" if page is None else "Show annotations")
         self.annotate.setEnabled(not learning.session.obstacle() and not obstacle)
         self._refresh_classes()
         self.count.setText(_in_words(*learning.strokes()))
@@ -219,6 +221,8 @@ class TrainPanel(QWidget):
         for widget in (self.before, self.after):
             widget.setVisible(judging and learning.comparing)
         self.new.setEnabled(idle)
+        if self.curve is not None:
+            self.curve.setVisible(training or bool(self.curve.losses))
         if training and not self._drawing.isActive():
             self._begin()
         elif not training and self._drawing.isActive():
@@ -243,6 +247,7 @@ class TrainPanel(QWidget):
 
     def _make_buttons(self, count: int) -> None:
         for old in self.buttons:
+            old.hide()
             self.classes.removeWidget(old)
             old.deleteLater()
         self.buttons = []
@@ -253,11 +258,6 @@ class TrainPanel(QWidget):
             widget.customContextMenuRequested.connect(lambda at, i=i: self._on_menu(i, at))
             self.buttons.append(widget)
             self.classes.addWidget(widget, i // 2, i % 2)
-        for widget in (self.next, self.add):
-            self.classes.removeWidget(widget)
-            self.classes.addWidget(
-                widget, -(-count // 2) if count % 2 == 0 else count // 2, count % 2, 1, 2 - count % 2
-            )
 
     def _on_class(self, index: int) -> None:
         learning = self.learning
@@ -405,7 +405,7 @@ class NewModel(QDialog):
             ("channels", self.channels),
             ("start", self.start),
         ):
-            form.addRow(label(text), widget)
+            form.addRow(text, widget)
         self.problem = _wrapped("")
         form.addRow(self.problem)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
@@ -450,9 +450,9 @@ def _toggle(text: str, tip: str) -> QPushButton:
     return result
 
 
-def _edge(color: str) -> str:
+def _edge(color: str, which: str = "") -> str:
     """Return the look of a note: a coloured edge, whatever the theme."""
-    return f"QFrame {{ border: none; border-left: 3px solid {color}; padding: 4px 4px 4px 8px; }}"
+    return f"QFrame{which} {{ border: none; border-left: 3px solid {color}; padding: 4px 4px 4px 8px; }}"
 
 
 def _icon(color: str) -> QIcon:
