@@ -279,6 +279,60 @@ def test_planes_are_linked_and_written_as_zarr(run) -> None:
     assert open_image(Path("results/a_labels.zarr")).axes == "zyx"
 
 
+# ---------------------------------------------------------------- click
+
+
+@pytest.fixture
+def segmenter(monkeypatch):
+    """Plays the click model: each click is the pixel under it. Returns what it was asked."""
+    from types import SimpleNamespace
+
+    import napari_unet.engine.click
+
+    asked: list[tuple[list[object], np.ndarray | None]] = []
+
+    class Points:
+        def __init__(self, device: str) -> None:
+            self.model = SimpleNamespace(card=SimpleNamespace(identity="click@1:0"))
+
+        def set_image(self, image, *, channel) -> None:
+            assert (image.name, channel) == ("cell", None)
+            self.shape = image.label_shape
+
+        def segment(self, clicks, previous):
+            asked.append((clicks, previous))
+            mask = np.zeros(self.shape, bool) if previous is None else previous.copy()
+            (y, x), positive = clicks[-1]
+            mask[int(y), int(x)] = positive
+            return mask
+
+    monkeypatch.setattr(napari_unet.engine.click, "ClickSegmenter", Points)
+    return asked
+
+
+def test_click_writes_the_mask(run, segmenter) -> None:
+    save("cell.tif")
+    status, out, err = run("click", "cell.tif", "--at", "3,4", "--at", "5,6", "--not-at", "3,4", "-o", "mask.tif")
+    assert (status, out, err) == (0, "mask.tif\n", "")
+    assert np.argwhere(tifffile.imread("mask.tif")).tolist() == [[5, 6]]
+    assert [len(clicks) for clicks, _ in segmenter] == [1, 2, 3]
+
+
+def test_click_says_when_the_mask_is_empty(run, segmenter) -> None:
+    save("cell.tif")
+    status, _, err = run("click", "cell.tif", "--at", "3,4", "--not-at", "3,4", "-o", "mask.tif")
+    assert status == 0
+    assert "The mask is empty" in err
+
+
+@pytest.mark.parametrize("text", ["3", "3,4,5", "a,b"])
+def test_click_wants_row_and_column(run, segmenter, text: str) -> None:
+    save("cell.tif")
+    status, out, err = run("click", "cell.tif", "--at", text, "-o", "mask.tif")
+    assert (status, out) == (1, "")
+    assert err == f"napari-unet: --at {text} is no point: give row and column, such as --at 40,52.\n"
+
+
 # ---------------------------------------------------------------- evaluate
 
 

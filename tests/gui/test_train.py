@@ -117,7 +117,7 @@ def test_painting_and_training_makes_the_prediction_better(window, panel, draw, 
     qtbot.waitUntil(lambda: idle(panel), timeout=LONG)
     assert dice(result_of(window).data > 0, truth) > before + 0.5
     assert (layer.data[180, 145:175] == 2).any()
-    assert panel.learning.page.strokes.newest.any(), "what was painted meanwhile is new for the next round"
+    qtbot.waitUntil(lambda: panel.learning.page.strokes.newest.any(), timeout=LONG)  # new for the next round
     assert window.layers.index(layer) > window.layers.index(result_of(window))
 
 

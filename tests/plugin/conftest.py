@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from napari.components import ViewerModel
 
+from napari_unet.engine.card import ModelCard, UNetSpec
+from napari_unet.engine.click import CHANNELS
+from napari_unet.engine.model import new_model
+from napari_unet.plugin.click_tool import ClickTool
 from napari_unet.plugin.session import Message, Session
 
 from .fakes import Stepwise, bright_is_foreground, library_of
+from .flood import Flood, squares
 
 
 class Heard(list[Message]):
@@ -50,3 +56,40 @@ def heard(session: Session) -> Heard:
     messages = Heard()
     session.told.connect(messages.append)
     return messages
+
+
+@pytest.fixture
+def flood() -> Flood:
+    return Flood()
+
+
+@pytest.fixture
+def clicks() -> Stepwise:
+    """The starter of the tool's own jobs."""
+    return Stepwise()
+
+
+@pytest.fixture
+def tool(session: Session, clicks: Stepwise, flood: Flood) -> Iterator[ClickTool]:
+    spec = UNetSpec(in_channels=CHANNELS, out_channels=1, channels=(2,))
+    session.library.add(new_model(ModelCard("click", "click", spec)))
+    session.choose_model(session.library.find("objects"))
+    made = ClickTool(session, clicks, lambda entry, device: flood)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ready(viewer, tool: ClickTool, clicks: Stepwise) -> ClickTool:
+    """The tool, switched on, on `squares`."""
+    viewer.add_image(squares(), name="squares")
+    tool.switch(True)
+    clicks.finish()
+    return tool
+
+
+@pytest.fixture
+def segmented(viewer, session, jobs, ready) -> ClickTool:
+    session.segment()
+    jobs.finish()
+    return ready

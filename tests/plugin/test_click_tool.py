@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from napari.layers import Labels
 from napari.utils._proxies import ReadOnlyWrapper
 from napari.utils.interactions import (
     mouse_double_click_callbacks,
@@ -16,113 +15,14 @@ from napari.utils.interactions import (
     mouse_press_callbacks,
     mouse_release_callbacks,
 )
-from numpy.typing import NDArray
-from scipy import ndimage
 
-from napari_unet.engine.card import ModelCard, UNetSpec
-from napari_unet.engine.click import CHANNELS, SliceDone
 from napari_unet.engine.errors import InvalidImage, ModelNotFound
-from napari_unet.engine.image import Image
-from napari_unet.engine.model import new_model
 from napari_unet.plugin import correcting
 from napari_unet.plugin.choice import NO_IMAGE
 from napari_unet.plugin.click_tool import IDLE, KEY, LOOKING, NOTHING, PAINTING, PENDING, ClickTool
 from napari_unet.plugin.correcting import DELETE, FILL, LARGEST, MERGE, SPLIT
-from napari_unet.plugin.session import Session
 
-from .fakes import Stepwise
-
-
-class Flood:
-    """Plays the segmenter: a click means the piece of one grey value that it is on; 0 is no object."""
-
-    def __init__(self) -> None:
-        self.images: list[NDArray[Any]] = []
-        self.priors: list[NDArray[np.bool_] | None] = []
-        self.error: Exception | None = None
-
-    def set_image(self, image: Image) -> None:
-        pixels = np.asarray(image.array[...])
-        self.images.append(pixels.mean(axis=-1) if image.rgb else pixels)
-
-    def segment(self, clicks, previous=None, prior=None):
-        if self.error is not None:
-            raise self.error
-        self.priors.append(prior)
-        pixel, positive = clicks[-1]
-        result = np.zeros(self.images[-1].shape, bool) if previous is None else previous.copy()
-        result[piece(self.images[-1], pixel)] = positive
-        return result
-
-    def extend(self, volume, mask, z, *, axis=0):
-        volume = np.moveaxis(np.asarray(volume), axis, 0)
-        for step in (1, -1):
-            k = z + step
-            while 0 <= k < len(volume) and volume[k][mask].all():
-                yield SliceDone(k, volume[k] * mask > 0)
-                k += step
-
-
-def piece(image: NDArray[Any], pixel: tuple[int, int]) -> NDArray[np.bool_]:
-    if not image[pixel]:
-        return np.zeros(image.shape, bool)
-    pieces = ndimage.label(image == image[pixel])[0]
-    return pieces == pieces[pixel]
-
-
-def squares() -> NDArray[np.float32]:
-    """Two squares of 8 x 8, of which the second has a darker quarter."""
-    pixels = np.zeros((40, 60), dtype=np.float32)
-    pixels[4:12, 4:12] = pixels[20:28, 30:38] = 1
-    pixels[20:24, 30:34] = 0.5
-    return pixels
-
-
-@pytest.fixture
-def flood() -> Flood:
-    return Flood()
-
-
-@pytest.fixture
-def clicks() -> Stepwise:
-    """The starter of the tool's own jobs."""
-    return Stepwise()
-
-
-@pytest.fixture
-def tool(session: Session, clicks: Stepwise, flood: Flood) -> Iterator[ClickTool]:
-    spec = UNetSpec(in_channels=CHANNELS, out_channels=1, channels=(2,))
-    session.library.add(new_model(ModelCard("click", "click", spec)))
-    session.choose_model(session.library.find("objects"))
-    made = ClickTool(session, clicks, lambda entry, device: flood)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def ready(viewer, tool: ClickTool, clicks: Stepwise) -> ClickTool:
-    """The tool, switched on, on `squares`."""
-    viewer.add_image(squares(), name="squares")
-    tool.switch(True)
-    clicks.finish()
-    return tool
-
-
-def click(tool: ClickTool, *world: float, positive: bool = True) -> None:
-    """Click, and wait for the answer."""
-    tool.click(world, positive)
-    if tool._start.running:
-        tool._start.finish()
-
-
-def result(viewer) -> Labels:
-    (layer,) = [x for x in viewer.layers if isinstance(x, Labels) and x.name != "click preview"]
-    return layer
-
-
-def preview(viewer) -> NDArray[Any]:
-    return np.asarray(viewer.layers["click preview"].data).squeeze()
-
+from .flood import click, preview, result, squares
 
 # --- one click, one object --------------------------------------------------------------------------------------------
 
@@ -222,13 +122,6 @@ def test_an_undone_click_is_not_shown_when_its_answer_comes(viewer, ready, click
 
 
 # --- with an automatic result -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def segmented(viewer, session, jobs, ready) -> ClickTool:
-    session.segment()
-    jobs.finish()
-    return ready
 
 
 def test_the_automatic_object_under_the_click_starts_the_first_mask(viewer, segmented, flood) -> None:
@@ -354,6 +247,13 @@ def test_what_is_locked_is_not_taken(viewer, ready, heard) -> None:
     ready.accept()
     assert np.count_nonzero(result(viewer).data == 1) == 48
     assert np.count_nonzero(result(viewer).data == 2) == 16
+
+
+def test_the_preview_is_seen_above_the_result(viewer, ready) -> None:
+    click(ready, 6, 6)
+    ready.accept()
+    ready.pick_up((6, 6))
+    assert viewer.layers[-1].name == "click preview"
 
 
 # --- what images there are --------------------------------------------------------------------------------------------

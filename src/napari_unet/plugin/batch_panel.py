@@ -92,11 +92,11 @@ class BatchPanel(QWidget):
         main.addWidget(self.pause)
 
         self.table = QTreeWidget()
-        self.table.setHeaderLabels(["image", "plan"])
+        self.table.setHeaderLabels(["image", "plan and result"])
         self.table.setRootIsDecorated(False)
         self.table.setMinimumHeight(120)
         self.table.setToolTip("Double click a finished image to see its labels.")
-        self.table.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.table.setWordWrap(True)  # a failure is a sentence
         self.table.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
         self.table.header().resizeSection(0, 110)
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -134,6 +134,8 @@ class BatchPanel(QWidget):
         """Show what the batch says."""
         batching, session = self.batching, self.batching.session
         self._refresh_sources()
+        if not self.out.hasFocus():
+            self.out.setText(batching.out)
         idle = session.state == "idle"
         for widget in (self.sources, self.out, self.ending, self.link):
             widget.setEnabled(not batching.running)

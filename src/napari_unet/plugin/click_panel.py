@@ -30,8 +30,7 @@ class ClickPanel(QWidget):
     def __init__(self, tool: ClickTool) -> None:
         super().__init__()
         self.tool = tool
-        key = f" ({KEY})" if tool.has_key else ""
-        self.switch = QPushButton(f"Click objects{key}", checkable=True)
+        self.switch = QPushButton(checkable=True)
         self.switch.setMinimumHeight(34)
         self.switch.setStyleSheet(PRIMARY)
         self.switch.clicked.connect(tool.switch)
@@ -55,7 +54,7 @@ class ClickPanel(QWidget):
         for i, verb in enumerate(VERBS):
             button = _button(verb.name, f"{verb.key}: {verb.hints[0]}", lambda _=False, verb=verb: tool.choose(verb))
             button.setCheckable(True)
-            grid.addWidget(button, i // 2, i % 2)
+            grid.addWidget(button, i // 3, i % 3)
             self.verbs[verb.name] = button
 
         keys = QWidget()
@@ -84,6 +83,7 @@ class ClickPanel(QWidget):
         tool = self.tool
         obstacle = "" if tool.on else tool.obstacle()
         self.switch.setChecked(tool.on)
+        self.switch.setText(("Stop clicking" if tool.on else "Click objects") + f" ({KEY})" * tool.has_key)
         self.switch.setEnabled(not obstacle)
         self.switch.setToolTip(obstacle or "Cut out objects by clicks.")
         self.hint.setText(tool.hint())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +49,7 @@ class Gestures:
         self._clicked, self._double_clicked, self._drawn = clicked, double_clicked, drawn
         self._drawing, self._changed = drawing, changed
         self._keys = keys
+        self._others: list[Any] = []
         self._bound: list[tuple[Any, dict[str, Any]]] = []
 
     @property
@@ -64,7 +64,9 @@ class Gestures:
         if (active := viewer.layers.selection.active) is not None:
             active.mode = "pan_zoom"
         viewer.mouse_drag_callbacks.append(self._on_press)
-        viewer.mouse_double_click_callbacks.append(self._on_double_click)
+        # two quick clicks must not zoom, as they do in napari
+        self._others = list(viewer.mouse_double_click_callbacks)
+        viewer.mouse_double_click_callbacks[:] = [self._on_double_click]
         viewer.layers.selection.events.active.connect(self._on_active)
         self._bind()
 
@@ -72,7 +74,8 @@ class Gestures:
         """Switch it off."""
         viewer = self._viewer
         viewer.mouse_drag_callbacks.remove(self._on_press)
-        viewer.mouse_double_click_callbacks.remove(self._on_double_click)
+        since = [other for other in viewer.mouse_double_click_callbacks if other != self._on_double_click]
+        viewer.mouse_double_click_callbacks[:] = [*self._others, *since]
         viewer.layers.selection.events.active.disconnect(self._on_active)
         self._unbind()
 
@@ -97,7 +100,6 @@ class Gestures:
     def _on_double_click(self, viewer: Any, event: Any) -> None:
         if event.button == 1 and not len(event.modifiers) and not self.painting:
             self._double_clicked(tuple(event.position))
-            event.handled = True  # napari zooms in otherwise
 
     def _on_active(self, event: Any) -> None:
         self._unbind()
@@ -112,8 +114,7 @@ class Gestures:
         active = self._viewer.layers.selection.active
         for provider in (self._viewer,) if active is None else (self._viewer, active):
             before = {
-                key: provider.bind_key(key, partial(_press, function), overwrite=True)
-                for key, function in self._keys.items()
+                key: provider.bind_key(key, _key(function), overwrite=True) for key, function in self._keys.items()
             }
             self._bound.append((provider, before))
         if active is not None:
@@ -128,5 +129,10 @@ class Gestures:
         self._bound.clear()
 
 
-def _press(function: Callable[[], object], provider: Any) -> None:
-    function()
+def _key(function: Callable[[], object]) -> Callable[[Any], None]:
+    """Return what napari can bind to a key: it wants a name, which a `partial` has not."""
+
+    def pressed(provider: Any) -> None:
+        function()
+
+    return pressed

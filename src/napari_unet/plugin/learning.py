@@ -14,8 +14,8 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from ..engine.card import PALETTE, ModelCard, UNetSpec
-from ..engine.errors import InvalidModel, NapariUnetError
+from ..engine.card import PALETTE
+from ..engine.errors import NapariUnetError
 from ..engine.image import Image
 from ..engine.library import Entry
 from ..engine.settings import SegmentSettings, TrainSettings
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ..engine.training import StepDone, Trained, Validated
 
 NOTHING = "Nothing is painted yet: press New annotations, then paint a stroke on an object and one on the background."
-LOOKS = 25
-"""Steps between two looks at the held-out strokes: the first verdict comes within a minute on two cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class Learning:
         self.session = session
         self.viewer = session.viewer
         self.pages: list[Page] = []
-        self.settings = TrainSettings(validate_every=LOOKS)
+        self.settings = TrainSettings()
         self.name = ""
         """What the trained model is called; empty: as its parent, or "my ..." if that is shipped."""
         self.refresh_after = True
@@ -448,7 +446,12 @@ class Learning:
     ) -> str:
         """Make a model, untrained or from another one, and put it in use; return why that cannot be, else nothing."""
         try:
-            self._put_in_use(self.session.library.add(_made(name, task, tuple(classes), dims, channels, start)))
+            from ..engine.model import load_model_file
+            from ..engine.transfer import start_model
+
+            parent = None if start is None else load_model_file(start.path)
+            model = start_model(name, task, tuple(classes), dims, channels, parent)
+            self._put_in_use(self.session.library.add(model))
         except NapariUnetError as error:
             return str(error)
         self.session.tell(f"{name!r} is in use: paint, then press Train.")
@@ -709,40 +712,6 @@ def _both(score: float, baseline: float) -> str:
     """Return both scores with as many digits as tell them apart."""
     digits = next((n for n in (2, 3) if f"{score:.{n}f}" != f"{baseline:.{n}f}"), 4)
     return f"{score:.{digits}f} instead of {baseline:.{digits}f}"
-
-
-def _made(name: str, task: str, classes: tuple[str, ...], dims: int, channels: int, start: Entry | None) -> Model:
-    """Return a new model, untrained or from another one."""
-    from ..engine.model import Model, extend_classes, load_model_file, new_model
-    from ..engine.transfer import in_3d, semantic_from
-
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise InvalidModel("A model needs a background and one class more, each with a name of its own.")
-    if start is None:
-        outputs = len(classes) if task == "semantic" else 3
-        widths = (16, 32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)
-        spec = UNetSpec(dims=dims, in_channels=channels, out_channels=outputs, channels=widths)
-        return new_model(ModelCard(name, task, spec, classes))  # type: ignore[arg-type]
-    model = load_model_file(start.path)
-    if task == "objects" and model.card.task != "objects":
-        raise InvalidModel(
-            f"{model.card.name!r} finds classes, not objects: start from nothing, or from another model."
-        )
-    if model.card.spec.in_channels != channels or model.card.spec.dims > dims:
-        raise InvalidModel(
-            f"{model.card.name!r} is {model.card.spec.dims}D with {model.card.spec.in_channels} channels: "
-            "start from nothing, or choose the same."
-        )
-    if task == "semantic":
-        model = semantic_from(model, (classes[0], classes[1]))
-    if dims > model.card.spec.dims:
-        model = in_3d(model)
-    if len(classes) > len(model.card.classes):
-        model = extend_classes(model, classes[len(model.card.classes) :])
-    card = model.card.with_(
-        name=name, classes=classes, colors=(), parent=start.card.identity, training={}, created="", description=""
-    )
-    return Model(card, model.network)
 
 
 def _teaching(

@@ -35,8 +35,12 @@ class Preview:
         picture = mask.astype(np.uint8)
         picture[mask & ~ndimage.binary_erosion(mask)] = 2
         data, place = plane.overlay(picture)
+        layers = self._viewer.layers
         if self.layer is not None and self._of == plane.key:
             self.layer.data = data
+            if layers[-1] is not self.layer:
+                with same_active(self._viewer):
+                    layers.move(layers.index(self.layer), len(layers))
             return
         self.remove()
         layer = Labels(data, name=NAME, opacity=1, **place)
