@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .engine.image import Image
     from .engine.inference import Segmented
+    from .engine.library import Library
     from .engine.metrics import Scores
     from .engine.model import Model
     from .engine.settings import SegmentSettings
@@ -219,7 +220,7 @@ def _silent() -> tuple[Callable[[int, int], None], Callable[[], None]]:
     return lambda done, of: None, lambda: None
 
 
-def _progress(title: str) -> tuple[Callable[[int, int], None], Callable[[], None]]:
+def _progress(title: str, unit: str = "tiles") -> tuple[Callable[[int, int], None], Callable[[], None]]:
     """Return a function that draws progress, and one that ends it."""
     if not sys.stderr.isatty():
         return _silent()
@@ -230,7 +231,7 @@ def _progress(title: str) -> tuple[Callable[[int, int], None], Callable[[], None
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("tiles"),
+        TextColumn(unit),
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
@@ -238,6 +239,170 @@ def _progress(title: str) -> tuple[Callable[[int, int], None], Callable[[], None
     task = bar.add_task(title, total=None)
     bar.start()
     return lambda done, of: bar.update(task, completed=done, total=of), bar.stop
+
+
+# ---------------------------------------------------------------- click
+
+
+@app.command()
+def click(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="An image of one plane.")],
+    at: Annotated[list[str], typer.Option(metavar="Y,X", help="A pixel of the object; may be given several times.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="The mask: a file (.tif, .zarr, .npy or .png).")],
+    not_at: Annotated[
+        list[str] | None, typer.Option(metavar="Y,X", help="A pixel that is not of it; may be given several times.")
+    ] = None,
+    axes: Annotated[str | None, typer.Option(help="What the axes are, such as CYX; else read or guessed.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Which channel to look at, counted from 0.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
+) -> None:
+    """Cut out one object by clicks and write its mask; prints the path of the file written."""
+    from . import __version__
+    from .engine.click import ClickSegmenter
+    from .engine.files import checked_ending, open_image, write_labels
+
+    clicks = [(_point(text, "--at"), True) for text in at] + [
+        (_point(text, "--not-at"), False) for text in not_at or []
+    ]
+    checked_ending(Path(out))
+    opened = open_image(image, axes=axes)
+    segmenter = ClickSegmenter(device=device)
+    segmenter.set_image(opened, channel=channel)
+    mask = None
+    for count in range(1, len(clicks) + 1):  # as in the window, each builds on the answer before
+        mask = segmenter.segment(clicks[:count], mask if mask is not None and mask.any() else None)
+    assert mask is not None
+    record = {"software": f"napari-unet {__version__}", "model": segmenter.model.card.identity, "clicks": clicks}
+    write_labels(out, mask.astype("uint8").reshape(opened.label_shape), opened, record)
+    print(out)
+    if not mask.any():
+        _complain("The mask is empty, for nothing stands out at the click: click on the middle of an object.")
+
+
+def _point(text: str, option: str) -> tuple[float, float]:
+    try:
+        y, x = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidSettings(f"{option} {text} is no point: give row and column, such as {option} 40,52.") from error
+    return y, x
+
+
+# ---------------------------------------------------------------- train
+
+
+@app.command()
+def train(
+    images: Annotated[list[str], typer.Option("--image", metavar="IMAGE", help="May be given several times.")],
+    annotations: Annotated[
+        list[str],
+        typer.Option(
+            "--annotation", metavar="LABELS", help="One for each image: 0 not labelled, 1 background, 2 and up."
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="What the trained model is called; it becomes a version of that name.")],
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Name, name@version or file; else nuclei, or nothing.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="semantic or objects, for a new model; else that of the model begun with.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names for a new model, background first: background,cell,debris.")
+    ] = None,
+    dims: Annotated[int | None, typer.Option(help="2 or 3 dimensions of a new model.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Train so long.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Train so many gradient steps.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    axes: Annotated[str | None, typer.Option(help="What the axes of the images are; else read or guessed.")] = None,
+    channel: Annotated[int | None, typer.Option(help="Which channel to look at, counted from 0.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
+) -> None:
+    """Teach a model what is painted; it is saved if it is better on the strokes held out, and printed."""
+    from dataclasses import replace
+
+    from .engine.execution import pick_device
+    from .engine.files import open_image
+    from .engine.lesson import open_lesson, teach
+    from .engine.library import Library
+    from .engine.settings import TrainSettings
+    from .engine.training import StepDone, Trained
+
+    if len(images) != len(annotations):
+        raise InvalidSettings(
+            f"{len(images)} images, but {len(annotations)} annotations: give --image and --annotation in pairs."
+        )
+    if minutes is not None and steps is not None:
+        raise InvalidSettings("Both --minutes and --steps were given: leave one out.")
+    pick_device(device)
+    settings = TrainSettings(seed=seed, device=device)
+    if minutes is not None:
+        settings = replace(settings, steps=MANY_STEPS, minutes=minutes)
+    elif steps is not None:
+        settings = replace(settings, steps=steps)
+    library = Library()
+    opened = [open_image(image, axes=axes) for image in images]
+    model = _begin(library, opened[0], start, task, classes, dims, channel, name, seed)
+    lessons = [open_lesson(image, Path(path), channel) for image, path in zip(opened, annotations, strict=True)]
+    draw, close = _progress(name, "steps" if minutes is None else "seconds")
+    events = teach(model, lessons, settings, name=name)
+    try:
+        for event in events:
+            if isinstance(event, StepDone) and minutes is not None:
+                draw(int(event.seconds), round(60 * minutes))
+            elif isinstance(event, StepDone):
+                draw(event.step, event.steps)
+    finally:
+        events.close()  # type: ignore[attr-defined]
+        close()
+    assert isinstance(event, Trained)
+    if event.accepted is False:
+        raise InvalidSettings(
+            f"No better: {event.score:.4f} on the held-out strokes, {model.card.name!r} has {event.baseline:.4f}; "
+            "nothing was saved. Paint more strokes, or train longer."
+        )
+    saved = library.add(event.model)
+    if event.accepted is None:
+        _complain("There are too few held-out strokes to judge: look at what it finds before you trust it.")
+    else:
+        print(f"score {event.score:.4f} on the held-out strokes, {event.baseline:.4f} before")
+    print(saved.card.identity)
+
+
+MANY_STEPS = 100_000
+"""More than fit into any number of minutes."""
+
+
+def _begin(
+    library: Library,
+    image: Image,
+    start: str | None,
+    task: str | None,
+    classes: str | None,
+    dims: int | None,
+    channel: int | None,
+    name: str,
+    seed: int,
+) -> Model:
+    """Return the model to begin with: the one named, one made from it, or an untrained one."""
+    from .engine.transfer import start_model
+
+    new = task is not None or classes is not None or dims is not None
+    parent = library.load(start or "nuclei") if start or not new else None
+    if not new:
+        assert parent is not None
+        return parent
+    known = parent.card if parent else None
+    names = tuple(n.strip() for n in classes.split(",")) if classes else known.classes if known else ()
+    channels = 1 if channel is not None or image.rgb else image.channels
+    return start_model(
+        name,
+        task or (known.task if known else "semantic"),
+        names or ("background", "foreground"),
+        dims or (known.spec.dims if known else 2),
+        known.spec.in_channels if known else channels,
+        parent,
+        seed,
+    )
 
 
 # ---------------------------------------------------------------- evaluate
@@ -366,6 +531,52 @@ def models_show(
             ),
         )
     _print_rows([(key, value) for key, value in rows if value])
+
+
+@models_app.command("rollback")
+def models_rollback(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model.")],
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", help="Else the one before.")] = None,
+) -> None:
+    """Use an earlier version again, bit by bit as it was; prints which one."""
+    from .engine.library import Library
+
+    print(Library().rollback(name, version).card.identity)
+
+
+@models_app.command("export")
+def models_export(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name or name@version.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to.")],
+) -> None:
+    """Copy a model to a file; prints its path."""
+    from .engine.library import Library
+
+    library = Library()
+    print(library.export(library.find(name), Path(file)))
+
+
+@models_app.command("import")
+def models_import(file: Annotated[str, typer.Argument(metavar="FILE", help="A model file.")]) -> None:
+    """Take in a model file; prints what it is called."""
+    from .engine.library import Library
+
+    print(Library().import_file(Path(file)).card.identity)
+
+
+@models_app.command("delete")
+def models_delete(
+    name: Annotated[str, typer.Argument(metavar="NAME@VERSION", help="One version, or a name with a single one.")],
+) -> None:
+    """Delete one version of a model."""
+    from .engine.library import Library
+
+    library = Library()
+    entry = library.find(name)
+    if "@" not in name and len(library.versions(entry.card.name)) > 1:
+        raise InvalidSettings(f"{name!r} has several versions: say which one, such as {name}@{entry.card.version}.")
+    library.delete(entry)
+    print(f"deleted {entry.card.name}@{entry.card.version}")
 
 
 # ---------------------------------------------------------------- info

@@ -20,7 +20,7 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -51,6 +51,8 @@ MARGIN = {2: 64, 3: 16}
 REACH = math.ceil(4 * SMOOTHING)
 """Pixels around a block that its smoothed distance depends on."""
 Region = tuple[slice, ...]
+Index = tuple[int, ...]
+"""A block, counted along each axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,13 @@ class Blocks:
         """Blocks along each axis."""
         return tuple(-(-n // e) for n, e in zip(self.shape, self.edge, strict=True))
 
-    def __iter__(self) -> Iterator[tuple[int, ...]]:
+    def __iter__(self) -> Iterator[Index]:
         return np.ndindex(*self.counts)
 
     def __len__(self) -> int:
         return math.prod(self.counts)
 
-    def region(self, index: tuple[int, ...]) -> Region:
+    def region(self, index: Index) -> Region:
         """Return where a block lies."""
         return tuple(slice(i * e, min((i + 1) * e, n)) for i, e, n in zip(index, self.edge, self.shape, strict=True))
 
@@ -94,13 +96,13 @@ class Blocks:
             slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(region, self.shape, strict=True)
         )
 
-    def touching(self, region: Region) -> Iterator[tuple[int, ...]]:
+    def touching(self, region: Region) -> Iterator[Index]:
         """Yield the blocks that share pixels with a region."""
         yield from itertools.product(
             *(range(s.start // e, -(-s.stop // e)) for s, e in zip(region, self.edge, strict=True))
         )
 
-    def pairs(self) -> Iterator[tuple[int, tuple[int, ...], tuple[int, ...]]]:
+    def pairs(self) -> Iterator[tuple[int, Index, Index]]:
         """Yield an axis and two blocks that share a face across it."""
         for index in self:
             for axis, count in enumerate(self.counts):
@@ -243,7 +245,7 @@ class _Run:
             name = str(number)
             if self.work.has(f"item{name}"):
                 self.done += self.stages * len(self.blocks)
-                yield self._progress(0)
+                yield self.advance(0)
                 continue
             if self.is_objects:
                 yield from _Objects(self, item, name, scale, unlinked).events()
@@ -255,7 +257,7 @@ class _Run:
                             classes = logits.argmax(0).astype(self._dtype)
                             unlinked[region] = classes.reshape([s.stop - s.start for s in region])
                         self.work.mark(mark)
-                    yield self._progress()
+                    yield self.advance()
                 self.work.mark(f"item{name}", highest=np.array(len(self.model.card.classes) - 1))
             self.work.drop(name)
         if linked:
@@ -269,9 +271,7 @@ class _Run:
         yield RegionsDone()
         self.work.finish()
 
-    def tiles(
-        self, item: Item, index: tuple[int, ...], scale: Normalisation
-    ) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
+    def tiles(self, item: Item, index: Index, scale: Normalisation) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
         """Run the network on a block; yields tiles with their logits, again from the start when memory ran out."""
         spec, block = self.model.card.spec, self.blocks.region(index)
         tile = (self.settings.segment.tile,) * spec.dims if self.settings.segment.tile else None
@@ -289,10 +289,8 @@ class _Run:
                     raise
                 size = tuple(max(smallest, n // 2) for n in plan.step)
 
-    def advance(self) -> RegionDone:
-        return self._progress()
-
-    def _progress(self, step: int = 1) -> RegionDone:
+    def advance(self, step: int = 1) -> RegionDone:
+        """Count a stage of a block."""
         self.done += step
         return RegionDone(self.done, self.stages * len(self.blocks) * len(self.items))
 
@@ -335,7 +333,7 @@ class _Run:
                 chain.extend(highest, ((unlinked[a], unlinked[b]) for a, b in shared))
                 for region in map(item.region, regions):
                     final[region] = chain.numbers[unlinked[region]].astype(self._dtype)
-                    yield self._progress(0)
+                    yield self.advance(0)
                 before = item
 
 
@@ -365,16 +363,16 @@ class _Objects:
             yield self.run.advance()
         self.work.mark(f"item{self.name}", highest=np.array(numbers.max(initial=0)))
 
-    def _stage(self, stage: str, compute: Any) -> Iterator[RegionDone]:
+    def _stage(self, stage: str, compute: Callable[[Index], dict[str, NDArray[Any]]]) -> Iterator[RegionDone]:
         for index in self.blocks:
             if not self.work.has(self._mark(stage, index)):
                 self.work.mark(self._mark(stage, index), **compute(index))
             yield self.run.advance()
 
-    def _mark(self, stage: str, index: tuple[int, ...]) -> str:
+    def _mark(self, stage: str, index: Index) -> str:
         return f"{self.name}/{stage}{'_'.join(map(str, index))}"
 
-    def _map(self, index: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    def _map(self, index: Index) -> dict[str, NDArray[Any]]:
         block = self.blocks.region(index)
         maps = np.zeros((3, *(s.stop - s.start for s in block)), dtype=np.float16)
         for tile, logits in self.run.tiles(self.item, index, self.scale):
@@ -390,7 +388,7 @@ class _Objects:
         crop = _within(region, outer)
         return maps[0][crop] > self.thresholds.foreground_threshold, inwardness(maps)[crop]
 
-    def _part(self, index: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    def _part(self, index: Index) -> dict[str, NDArray[Any]]:
         block = self.blocks.region(index)
         foreground, inner = self._landscape(block)
         seeds, seed_count = ndimage.label((inner > self.thresholds.seed_threshold) & foreground)
@@ -445,7 +443,7 @@ class _Objects:
             for index, p in parts.items()
         }
 
-    def _flood(self, index: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    def _flood(self, index: Index) -> dict[str, NDArray[Any]]:
         block, margin, unknown = self.blocks.region(index), MARGIN[len(self.blocks.shape)], self.highest + 1
         while True:
             window = self.blocks.grown(block, margin)

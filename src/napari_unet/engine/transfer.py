@@ -8,9 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .card import UNetSpec
+from .card import OBJECT_MAPS, ModelCard, UNetSpec
 from .errors import InvalidModel
-from .model import Model
+from .model import Model, extend_classes, new_model
 from .unet import UNet
 
 
@@ -67,6 +67,65 @@ def in_3d(model: Model, strides: tuple[tuple[int, ...], ...] = (), kernels: tupl
         return result
 
     return Model(replace(model.card, spec=spec, spacing=()), _network(model, spec, inflated))
+
+
+def start_model(
+    name: str,
+    task: str,
+    classes: tuple[str, ...],
+    dims: int,
+    channels: int,
+    parent: Model | None = None,
+    seed: int = 0,
+) -> Model:
+    """Return a model to begin with: untrained, or with what `parent` knows.
+
+    Parameters
+    ----------
+    task, classes, dims, channels
+        "semantic" or "objects"; the names, background first; 2 or 3 dimensions; channels of the images.
+    parent
+        It may be of another task (objects become classes) and of fewer dimensions.
+    seed
+        Of the weights of an untrained model.
+
+    Raises
+    ------
+    InvalidModel
+        If the classes make no sense, or `parent` cannot become such a model.
+    """
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise InvalidModel("A model needs a background and one class more, each with a name of its own.")
+    if task not in ("semantic", "objects"):
+        raise InvalidModel(f"Task {task!r} is not known: choose semantic or objects.")
+    if task == "objects" and len(classes) > 2:
+        raise InvalidModel(
+            f"A model that tells objects apart finds one kind of them: give two classes, not {len(classes)}."
+        )
+    if parent is None:
+        widths = (16, 32, 64, 128, 256) if dims == 2 else (16, 32, 64, 128)
+        outputs = len(classes) if task == "semantic" else len(OBJECT_MAPS)
+        spec = UNetSpec(dims=dims, in_channels=channels, out_channels=outputs, channels=widths)
+        return new_model(ModelCard(name, "semantic" if task == "semantic" else "objects", spec, classes), seed)
+    old = parent.card
+    if task == "objects" and old.task != "objects":
+        raise InvalidModel(f"{old.name!r} finds classes, not objects: start from nothing, or from another model.")
+    if old.spec.in_channels != channels or old.spec.dims > dims:
+        raise InvalidModel(
+            f"{old.name!r} is {old.spec.dims}D and takes {old.spec.in_channels} channels: start from nothing, "
+            "or ask for the same."
+        )
+    model = semantic_from(parent, (classes[0], classes[1])) if task == "semantic" else parent
+    if dims > old.spec.dims:
+        model = in_3d(model)
+    known = len(model.card.classes)
+    if len(classes) < known:
+        raise InvalidModel(f"{old.name!r} knows {known} classes: give at least as many.")
+    model = Model(model.card.with_(classes=classes[:known]), model.network)
+    if len(classes) > known:
+        model = extend_classes(model, classes[known:])
+    card = model.card.with_(name=name, colors=(), parent=old.identity, training={}, created="", description="")
+    return Model(card, model.network)
 
 
 def _network(model: Model, spec: UNetSpec, change: Callable[[str, Tensor], Tensor]) -> UNet:
