@@ -1,10 +1,11 @@
 """Drive the real window and write the pictures of the documentation into docs/images.
 
-Needs a display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py``.
+Needs a display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py [--theme light] [STORY ...]``.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -14,9 +15,10 @@ from pathlib import Path
 import napari
 import numpy as np
 from PIL import Image
-from qtpy.QtCore import QElapsedTimer
+from qtpy.QtCore import QElapsedTimer, Qt
 from qtpy.QtWidgets import QApplication
 
+from napari_unet import samples
 from napari_unet.plugin.dock import UNetDock
 
 IMAGES = Path(__file__).parent / "images"
@@ -56,21 +58,31 @@ def save(viewer: napari.Viewer, name: str) -> None:
         picture.quantize(64).save(path, optimize=True)
 
 
-def main() -> None:
-    """Take every picture."""
-    os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+def open_window(theme: str) -> tuple[napari.Viewer, UNetDock]:
+    """Open the window with the dock in it, and nothing else."""
     viewer = napari.Viewer()
+    viewer.theme = theme
     viewer.window.resize(1200, 800)
     wrapped, dock = viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")
     assert isinstance(dock, UNetDock)
-    main_window = wrapped.parent()
-    main_window.resizeDocks([wrapped], [WIDTH], _horizontal())
+    wrapped.parent().resizeDocks([wrapped], [WIDTH], Qt.Orientation.Horizontal)
     wait(lambda: dock.device.count() >= 2)
-    save(viewer, "1-empty")
+    return viewer, dock
 
+
+def open_sample(viewer: napari.Viewer, dock: UNetDock) -> napari.layers.Image:
+    """Open the nuclei, as if they were the user's: the path on this machine is nobody's business."""
     (sample,) = viewer.open_sample("napari-unet", "nuclei")
-    sample.metadata = {}  # the path on this machine is nobody's business
+    assert isinstance(sample, napari.layers.Image)
+    sample.metadata = {}
     dock.session.changed.emit()
+    return sample
+
+
+def segmenting(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """From nothing to labels, an error, and a stack."""
+    save(viewer, "1-empty")
+    open_sample(viewer, dock)
     save(viewer, "2-image")
 
     dock.session.choose(tile=64)
@@ -96,13 +108,44 @@ def main() -> None:
     viewer.layers.clear()
     viewer.add_image(stack, name="a time series of two channels", axis_labels=("t", "c", "y", "x"))
     save(viewer, "7-channels")
-    viewer.close()
 
 
-def _horizontal() -> object:
-    from qtpy.QtCore import Qt
+def clicking(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """One click, one object; a correction; accepted."""
+    open_sample(viewer, dock)
+    dock.panels.setCurrentIndex(1)
+    tool = dock.click_tool
+    save(viewer, "click-1-off")
+    tool.switch(True)
+    save(viewer, "click-2-on")
+    truth = samples.load("nuclei")[1]
+    middle = np.array(truth.shape) / 2
+    near = sorted((float(np.hypot(*(np.argwhere(truth == v).mean(0) - middle))), v) for v in np.unique(truth)[1:])
+    for k, (_, value) in enumerate(near[:4]):
+        tool.click(tuple(np.argwhere(truth == value).mean(0)), True)
+        wait(lambda: tool.draft is not None and tool.draft.answered)
+        if k < 3:
+            tool.accept()
+    save(viewer, "click-3-preview")
+    tool.accept()
+    save(viewer, "click-4-accepted")
 
-    return Qt.Orientation.Horizontal
+
+STORIES = {"segment": segmenting, "click": clicking}
+
+
+def main() -> None:
+    """Take the pictures of all stories, or of those named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stories", nargs="*", metavar="STORY", help=f"of {', '.join(STORIES)}; else all")
+    parser.add_argument("--theme", default="dark")
+    options = parser.parse_args()
+    os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+    os.environ.setdefault("NAPARI_UNET_HOME", tempfile.mkdtemp())
+    for name in options.stories or STORIES:
+        viewer, dock = open_window(options.theme)
+        STORIES[name](viewer, dock)
+        viewer.close()
 
 
 if __name__ == "__main__":
