@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 HEADLESS = sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -17,6 +18,16 @@ _napari_home = tempfile.TemporaryDirectory(prefix="napari-unet-tests-", ignore_c
 os.environ["NAPARI_CONFIG"] = str(Path(_napari_home.name) / "settings.yaml")
 if HEADLESS:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+# What hypothesis tries. In the suite few and always the same; many and others with --hypothesis-profile=long.
+_calm = hypothesis.settings(
+    deadline=None,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.register_profile("suite", _calm, max_examples=20, derandomize=True)
+hypothesis.settings.register_profile("long", _calm, max_examples=2000, print_blob=True)
+hypothesis.settings.load_profile("suite")
 
 
 @pytest.fixture(autouse=True)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import stat
 import struct
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from .errors import InvalidModel, ModelNotFound
+from .errors import InvalidModel, InvalidSettings, ModelNotFound
 from .settings import ObjectSettings
 
 FORMAT = 1
 T = TypeVar("T")
-MOST_HEADER = 16 << 20
+MOST_HEADER = 4 << 20
 """A header longer than this is an attack or damage, not a card."""
+MOST_TEXT = 10_000
+"""Characters of one text on a card."""
+DEEPEST = 16
+"""Lists in lists in the record of a training."""
+MOST_STRIDE = 64
+"""Largest total stride: what one deepest pixel spans must be read for the smallest of tiles."""
 Task = Literal["semantic", "objects", "click"]
 OBJECT_MAPS = ("foreground", "distance", "border")
 """The `objects` task's network maps, in the order of the output channels."""
@@ -58,13 +66,14 @@ class UNetSpec:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.dims not in (2, 3):
+            raise InvalidModel(f"The network's dims is {self.dims}, not 2 or 3.")
         levels = len(self.channels)
         if not self.strides:
             object.__setattr__(self, "strides", ((2,) * self.dims,) * (levels - 1))
         if not self.kernels:
             object.__setattr__(self, "kernels", ((3,) * self.dims,) * levels)
         checks = {
-            f"dims is {self.dims}, not 2 or 3": self.dims in (2, 3),
             f"channels {self.channels} must be 1 to 8 numbers from 1 to 4096": 1 <= levels <= 8
             and all(1 <= c <= 4096 for c in self.channels),
             f"in_channels {self.in_channels} and out_channels {self.out_channels} must lie between 1 and 1024": all(
@@ -81,6 +90,8 @@ class UNetSpec:
         for problem, good in checks.items():
             if not good:
                 raise InvalidModel(f"The network's {problem}.")
+        if max(self.total_stride) > MOST_STRIDE:
+            raise InvalidModel(f"The network's strides {self.strides} multiply to more than {MOST_STRIDE}.")
 
     @classmethod
     def paper(cls, classes: int = 2) -> UNetSpec:
@@ -130,6 +141,8 @@ class ModelCard:
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
             raise InvalidModel(f"Task {self.task!r} is not one of {', '.join(get_args(Task))}.")
+        if len(self.classes) < 2:
+            raise InvalidModel(f"A model needs a background and one class or more, not {len(self.classes)} in all.")
         if not self.colors:
             colors = tuple(PALETTE[i % len(PALETTE)] for i in range(len(self.classes)))
             object.__setattr__(self, "colors", colors)
@@ -165,8 +178,8 @@ class ModelCard:
             spec = _build(UNetSpec, record.pop("spec"))
             objects = _build(ObjectSettings, record.pop("objects"))
             card = _build(cls, record, spec=spec, objects=objects)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise InvalidModel(f"The model's card does not fit this program: {error}.") from error
+        except (TypeError, ValueError, KeyError, AttributeError, InvalidSettings) as error:
+            raise InvalidModel(f"The model's card does not fit this program: {str(error).rstrip('.')}.") from error
         return card
 
     def with_(self, **changes: Any) -> ModelCard:
@@ -179,17 +192,45 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
+@cache
+def _types(kind: type[Any]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _build(kind: type[T], record: dict[str, Any], **extra: Any) -> T:
     """Build a dataclass from parsed JSON; an unknown or ill-typed field raises TypeError."""
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    values = {}
+    known, values = _types(kind), {}
     for name, value in record.items():
         if name not in known:
-            raise TypeError(f"unknown field {name!r}")
-        if name != "training":
-            value = _tuples(value)
-        values[name] = value
+            raise TypeError(f"unknown field {name!r:.60}")
+        values[name] = value if name == "training" else _tuples(value)
+        if not _fits(values[name], known[name]):
+            raise TypeError(f"{name} cannot be {value!r:.60}")
     return kind(**values, **extra)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Tell whether a value from a file is of the type that our own would be, and harmless to show and to reckon with."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return isinstance(value, str) and value in inside
+    if origin is tuple:
+        kinds = inside[:1] * len(value) if inside[-1:] == (...,) and isinstance(value, tuple) else inside
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is dict:
+        return isinstance(value, dict) and _is_harmless(value, DEEPEST)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else (int, float)) and value is not True and abs(value) < 1e15
+    return kind is str and _is_harmless(value, 1) and isinstance(value, str)
+
+
+def _is_harmless(value: Any, depth: int) -> bool:
+    """Tell whether nothing in a value from JSON steers a terminal, or is too long or nested too deep to be a record."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return depth > 0 and all(_is_harmless(v, depth - 1) for v in value)
+    return not isinstance(value, str) or (len(value) <= MOST_TEXT and value.replace("\n", " ").isprintable())
 
 
 def read_card(path: Path) -> ModelCard:
@@ -200,6 +241,8 @@ def read_card(path: Path) -> ModelCard:
     ModelNotFound, InvalidModel
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InvalidModel(f"{path} is not a file: give the file of a model.")
         with open(path, "rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > MOST_HEADER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from .unet import UNet
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 FLOATS_A_PIXEL = 10
 """Peak memory a pixel in units of the finest level's float32 channels; `benchmarks/tiles.py` measures 5 to 9."""
+FEWEST_FLOATS = 5
+"""What of them is certain."""
 
 
 def available_devices() -> list[str]:
@@ -119,6 +122,16 @@ class Executor:
     def _half(kind: str) -> torch.dtype:
         return torch.bfloat16 if kind == "cpu" or (kind == "cuda" and torch.cuda.is_bf16_supported()) else torch.float16
 
+    def check_memory(self, shape: tuple[int, ...]) -> None:
+        """Raise OutOfMemory before a tile is read that cannot fit: asked for more, Linux ends the program instead."""
+        floats = FEWEST_FLOATS * self.spec.channels[0] if self.device == "cpu" else self.spec.in_channels
+        needed, free = 4 * floats * math.prod(shape), free_memory("cpu")
+        if needed > free:
+            raise OutOfMemory(
+                f"The smallest tiles of this model need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: "
+                "close other programs, or choose another model."
+            )
+
     def largest_tile(self, margin: tuple[int, ...]) -> tuple[int, ...]:
         """Return the inner size whose outer part fills a quarter of the free memory, at most 1024 px (2D) or 128 (3D)."""
         budget = free_memory(self.device) // 4
@@ -137,5 +150,6 @@ def run_tiles(
 ) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
     """Yield each tile with the logits ``(k, *inner)`` of its inner part; `read` gives normalised pixels from start to stop."""
     for tile in tiles:
+        executor.check_memory(tuple(b - a for a, b in zip(tile.start, tile.stop, strict=True)))
         logits = executor(read(tile.start, tile.stop)[None])[0]
         yield tile, logits[(slice(None), *tile.crop)]

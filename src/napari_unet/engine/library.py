@@ -55,6 +55,9 @@ class Library:
         for path in (*sorted(SHIPPED.glob("*" + SUFFIX)), *sorted(self.folder.glob("*" + SUFFIX))):
             if path.name.startswith("."):
                 continue
+            if path.is_symlink() and path.parent != SHIPPED:  # an installer may link those
+                yield path, f"{path.name} is a link to another place: import the file that it points to."
+                continue
             try:
                 yield Entry(read_card(path), path, shipped=path.parent == SHIPPED)
             except ModelError as error:

@@ -14,10 +14,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .card import PALETTE, ModelCard, read_card
+from .card import MOST_HEADER, PALETTE, ModelCard, read_card
 from .errors import InvalidModel
 from .storage import write_atomically
 from .unet import UNet
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32)
+MOST_BYTES = 1 << 30
+"""A larger file is refused; the network of 2015 has 124 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +76,13 @@ def load_model_file(path: Path) -> Model:
         If there is no such file, it is damaged, or its tensors do not fit its card.
     """
     card = read_card(path)
+    with torch.device("meta"):
+        network = UNet(card.spec)
+    wanted = network.state_dict()
+    most = 2 * MOST_HEADER + sum(t.numel() * t.dtype.itemsize for t in wanted.values())
     try:
+        if path.stat().st_size > min(most, MOST_BYTES):
+            raise InvalidModel(f"{path.name} holds more than the network on its card can need: it is not one of ours.")
         tensors = load(path.read_bytes())
     except (SafetensorError, OSError, MemoryError) as error:
         raise InvalidModel(f"{path.name} is damaged: {error}.") from error
@@ -80,11 +90,13 @@ def load_model_file(path: Path) -> Model:
         raise InvalidModel(
             f"{path.name} was changed after it was saved (hash {found[:12]}, expected {card.content_hash[:12]})."
         )
-    with torch.device("meta"):
-        network = UNet(card.spec)
-    wanted = {name: tuple(t.shape) for name, t in network.state_dict().items()}
-    if {name: tuple(t.shape) for name, t in tensors.items()} != wanted:
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in wanted.items()}:
         raise InvalidModel(f"The tensors of {path.name} do not fit the network on its card.")
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (FLOATS if wanted[name].is_floating_point() else (torch.int64,)):
+            raise InvalidModel(f"The tensor {name} of {path.name} cannot hold {tensor.dtype} values.")
+        if not tensor.isfinite().all() or (name.endswith("running_var") and (tensor < 0).any()):
+            raise InvalidModel(f"The tensor {name} of {path.name} holds values that no network can have.")
     network.load_state_dict(
         {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, strict=True, assign=True
     )
