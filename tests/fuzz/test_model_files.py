@@ -57,8 +57,7 @@ def survives(path: Path, content: bytes) -> bool:
     try:
         model = load_model_file(path)
         *_, result = segment(Image(PIXELS, "yx"), model, SegmentSettings(device="cpu"))
-    except NapariUnetError as error:
-        assert len(str(error)) < 600
+    except NapariUnetError:
         return False
     assert result.labels.shape == PIXELS.shape
     return True
@@ -313,5 +312,5 @@ def test_a_small_file_cannot_ask_for_more_memory_than_there_is() -> None:
     """Its tiles must be thousands of voxels wide, for each depends on as many."""
     spec = UNetSpec(dims=3, channels=(1,) * 7, kernels=((5,) * 3,) * 7, norm="none")
     model = Model(ModelCard("wide", "semantic", spec), new_model(ModelCard("wide", "semantic", spec)).network)
-    with pytest.raises(OutOfMemory, match="GB of memory, and .* GB are free"):
+    with pytest.raises(OutOfMemory, match=r"GB of memory, and .* GB are free"):
         list(segment(Image(np.eye(8, dtype=np.float32).reshape(1, 8, 8), "zyx"), model, SegmentSettings(device="cpu")))
