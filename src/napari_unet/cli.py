@@ -547,21 +547,27 @@ def models_rollback(
 @models_app.command("export")
 def models_export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name or name@version.")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Where to: .zip (bioimage.io), .onnx, else a model file of ours.")
+    ],
 ) -> None:
-    """Copy a model to a file; prints its path."""
+    """Copy a model to a file, for other programs by its ending; prints its path."""
+    from .engine.exchange import export_model
     from .engine.library import Library
 
     library = Library()
-    print(library.export(library.find(name), Path(file)))
+    print(export_model(library, library.find(name), Path(file)))
 
 
 @models_app.command("import")
-def models_import(file: Annotated[str, typer.Argument(metavar="FILE", help="A model file.")]) -> None:
+def models_import(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A model file, or a .zip that `models export` made.")],
+) -> None:
     """Take in a model file; prints what it is called."""
+    from .engine.exchange import import_model
     from .engine.library import Library
 
-    print(Library().import_file(Path(file)).card.identity)
+    print(import_model(Library(), Path(file)).card.identity)
 
 
 @models_app.command("delete")

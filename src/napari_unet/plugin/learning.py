@@ -413,9 +413,11 @@ class Learning:
         self.session.tell(f"Kept as {name!r}.")
 
     def export(self, entry: Entry, path: Path) -> None:
-        """Copy a version to a file."""
+        """Copy a version to a file; .zip and .onnx are for other programs."""
+        from ..engine.exchange import export_model
+
         try:
-            path = self.session.library.export(entry, path)
+            path = export_model(self.session.library, entry, path)
         except NapariUnetError as error:
             self.session.tell(str(error), is_error=True)
             return
@@ -423,8 +425,10 @@ class Learning:
 
     def import_file(self, path: Path) -> None:
         """Take a model file in and put it in use."""
+        from ..engine.exchange import import_model
+
         try:
-            entry = self.session.library.import_file(path)
+            entry = import_model(self.session.library, path)
         except NapariUnetError as error:
             self.session.tell(str(error), is_error=True)
             return

@@ -21,7 +21,8 @@ from qtpy.QtWidgets import (
 from ..engine.library import SUFFIX, Entry
 from .learning import Learning
 
-FILES = f"Models (*{SUFFIX})"
+TO = f"Models (*{SUFFIX});;bioimage.io packages (*.zip);;ONNX (*.onnx)"
+FROM = f"Models (*{SUFFIX} *.zip)"
 
 
 def button(text: str, tip: str, pressed: Callable[[], object]) -> QPushButton:
@@ -111,12 +112,12 @@ class History(QWidget):
         if entry is None:
             return
         start = f"{entry.card.name}@{entry.card.version}{SUFFIX}"
-        path, _ = QFileDialog.getSaveFileName(self, "Export the model", start, FILES)
+        path, _ = QFileDialog.getSaveFileName(self, "Export the model", start, TO)
         if path:
             self.learning.export(entry, Path(path))
 
     def _on_import(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Import a model", "", FILES)
+        path, _ = QFileDialog.getOpenFileName(self, "Import a model", "", FROM)
         if path:
             self.learning.import_file(Path(path))
 
