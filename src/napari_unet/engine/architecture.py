@@ -4,14 +4,14 @@
 output logits ``(n, out_channels, *spatial)``.
 """
 
-from typing import List, Sequence  # noqa: UP035 - it may meet an older Python than ours
+from typing import Any, Dict, List, Sequence  # noqa: UP035 - it may meet an older Python than ours
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-CONV = {2: nn.Conv2d, 3: nn.Conv3d}
-UP = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+CONV: Dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}  # noqa: UP006
+UP: Dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}  # noqa: UP006
 POOL = {2: F.max_pool2d, 3: F.max_pool3d}
 NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -60,7 +60,7 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(block(i, 2 * channels[i]) for i in range(depth))
         self.head = CONV[dims](channels[0], out_channels, 1)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         """Return the logits."""
         skips = []
         for encoder, stride in zip(self.encoder, self.strides):  # noqa: B905 - the deepest block has no stride

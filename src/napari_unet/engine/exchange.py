@@ -369,8 +369,8 @@ def onnx_file(network: UNet) -> bytes:
         if any(margin):
             starts, stops = np.array(margin), -np.array(margin)
             stops[stops == 0] = np.iinfo(np.int64).max
-            axes = np.arange(2, 2 + spec.dims)
-            skip = add("Slice", [skip, *(constant(v.astype(np.int64)) for v in (starts, stops, axes))])
+            along = np.arange(2, 2 + spec.dims)
+            skip = add("Slice", [skip, *(constant(v.astype(np.int64)) for v in (starts, stops, along))])
         x = block(add("Concat", [skip, x], axis=1), ready.decoder[level])
     last = convolve(x, ready.head)
     nodes[-1].output[0] = last = "output"
