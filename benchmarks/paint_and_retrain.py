@@ -23,9 +23,12 @@ import platform
 import statistics
 import sys
 import time
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -45,6 +48,7 @@ from benchmarks.painter import Painter, Stroke, annotation
 from napari_unet.engine.annotation import Annotation, TrainingSet
 from napari_unet.engine.card import ModelCard
 from napari_unet.engine.execution import Executor
+from napari_unet.engine.gate import held_out_score, judge
 from napari_unet.engine.image import LUMINANCE, cut
 from napari_unet.engine.library import Library
 from napari_unet.engine.metrics import average_precision, dice
@@ -52,7 +56,7 @@ from napari_unet.engine.model import Model, load_model_file
 from napari_unet.engine.objects import labels_from_maps
 from napari_unet.engine.replay import load_replay
 from napari_unet.engine.settings import TrainSettings
-from napari_unet.engine.training import Sampler, Trained, held_out_score, loss, optimise
+from napari_unet.engine.training import Sampler, Trained, loss, optimise
 from napari_unet.engine.transfer import in_3d, semantic_from
 
 REPOSITORY = Path(__file__).parent.parent
@@ -60,6 +64,7 @@ EDGE = 320
 """Images are cut to this, in pixels."""
 FIRST, THEN = 8, 4
 """Strokes before the first round, and before each other one."""
+PEERS = ("forest", "rootpainter")
 FLIPPED = 0.3
 """Part of the strokes that lie in the test of the gate."""
 LOOKED_AT = {2: 48, 3: 16}
@@ -272,13 +277,13 @@ class Round:
     """CPU seconds of training so far."""
     dice: float
     ap: float | None
-    accepted: bool | None
-    forest_dice: float
+    verdict: str
+    forest_dice: float | None
     forest_ap: float | None
     forest_machine: float
     rootpainter_dice: float | None
     rootpainter_ap: float | None
-    rootpainter_accepted: bool | None
+    rootpainter_verdict: str | None
 
 
 def annotations(task: Task, card: ModelCard, strokes: Sequence[Stroke], newest: Sequence[Stroke]) -> list[Annotation]:
@@ -309,15 +314,17 @@ def train(
     """Press Train once; return the result and the CPU seconds."""
     began = time.process_time()
     sampler = Sampler(data, model.card, settings)
-    *_, end = optimise(model, sampler, settings, lambda m: held_out_score(m, data.annotations, "cpu"), loss_of)
+    score_of = partial(held_out_score, annotations=data.annotations, device="cpu")
+    verdict_of = partial(judge, annotations=data.annotations, device="cpu")
+    *_, end = optimise(model, sampler, settings, score_of, verdict_of, loss_of)
     assert isinstance(end, Trained)
     return end, time.process_time() - began
 
 
 def shown(before: Model, end: Trained, task: Task) -> Model:
     """Return the model in use after a round: the gate's choice, or the user's by a look at the painted images."""
-    if end.accepted is not None:
-        return end.model if end.accepted else before
+    if end.verdict.accepted is not None:
+        return end.model if end.verdict.accepted else before
     new, old = (
         score([Predictor(m)(i) for i, _ in task.painted], task.painted, task.objects)[0] for m in (end.model, before)
     )
@@ -325,7 +332,13 @@ def shown(before: Model, end: Trained, task: Task) -> Model:
 
 
 def play(
-    task: Task, start: Model, settings: TrainSettings, seed: int, strokes_wanted: int, replay: bool, peers: bool
+    task: Task,
+    start: Model,
+    settings: TrainSettings,
+    seed: int,
+    strokes_wanted: int,
+    replay: bool,
+    peers: Sequence[str],
 ) -> Iterator[Round | dict[str, Any]]:
     """Paint and retrain; yields each round, then what only the end can tell."""
     settings = replace(settings, seed=seed)
@@ -333,11 +346,11 @@ def play(
     crops = load_replay(start.card) if replay else ()
     pixels = sum(t.size for _, t in task.painted)
     model = other = start
-    forest = Forest(task, seed) if peers else None
+    forest = Forest(task, seed) if "forest" in peers else None
     strokes: list[Stroke] = []
     machine, predictions = 0.0, None
-    root_ap = forest_ap = root_dice = root_accepted = None
-    forest_dice = float("nan")
+    root_ap = forest_ap = root_dice = root_verdict = None
+    forest_dice: float | None = None
     while len(strokes) < strokes_wanted:
         new = painter.correct(planes_of(predictions, task.dims), THEN) if predictions else painter.first(FIRST)
         if not new:
@@ -353,11 +366,12 @@ def play(
         own_dice, own_ap = score([predictor(i) for i, _ in task.unpainted], task.unpainted, task.objects)
         if forest is not None:
             forest_dice, forest_ap = score(forest.learn([a.labels for a in noted]), task.unpainted, task.objects)
+        if "rootpainter" in peers:
             root, _ = train(other, data, settings, rootpainter_loss)
             other = shown(other, root, task)
             predictor = Predictor(other)
             root_dice, root_ap = score([predictor(i) for i, _ in task.unpainted], task.unpainted, task.objects)
-            root_accepted = root.accepted
+            root_verdict = root.verdict.value
         yield Round(
             len(strokes),
             sum(np.count_nonzero(a.labels) for a in noted) / pixels,
@@ -365,15 +379,15 @@ def play(
             machine,
             own_dice,
             own_ap,
-            end.accepted,
+            end.verdict.value,
             forest_dice,
             forest_ap,
             forest.seconds if forest else 0.0,
             root_dice,
             root_ap,
-            root_accepted,
+            root_verdict,
         )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, zlib.crc32(task.kind.encode())])
     lies = set(rng.choice(len(strokes), round(FLIPPED * len(strokes)), replace=False).tolist())
     lying = [
         replace(s, value=3 - min(s.value, 2)) if i in lies else replace(s, value=min(s.value, 2))
@@ -382,7 +396,7 @@ def play(
     ending: dict[str, Any] = {"model": model}
     if not task.objects:
         end, _ = train(model, TrainingSet(tuple(annotations(task, start.card, lying, lying)), crops), settings)
-        ending |= {"flipped_accepted": end.accepted, "flipped_score": end.score, "flipped_baseline": end.baseline}
+        ending |= {"flipped_verdict": end.verdict.value, "flipped_score": end.score, "flipped_baseline": end.baseline}
     yield ending
 
 
@@ -411,7 +425,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--strokes", type=int, default=24)
     parser.add_argument("--start", default="nuclei", help="name or file of the model to start from")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--no-peers", action="store_true", help="only our own numbers")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="who learns beside us")
     parser.add_argument("--no-replay", action="store_true")
     parser.add_argument("--no-ceiling", action="store_true", help="no training on dense labels")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="other training settings")
@@ -420,12 +434,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.tables:
         runs = [json.loads(path.read_text())["sets"] for path in options.tables]
-        print("\n".join(tables({name: entry for run in runs for name, entry in run.items()})))
+        print("\n".join(tables(merged(runs))))
         return
     if options.data is None or not Path(options.data).is_dir():
         sys.exit("No data: give the folder of the image sets as the first argument, or set NAPARI_UNET_DATA.")
-    if not options.no_peers and find_spec("sklearn") is None:
-        sys.exit("The random forest needs scikit-learn: pip install 'napari-unet[bench]', or say --no-peers.")
+    if "forest" in options.peers and find_spec("sklearn") is None:
+        sys.exit(
+            "The random forest needs scikit-learn: pip install 'napari-unet[bench]', or leave it out with --peers."
+        )
     torch.set_num_threads(options.threads)
     changes = {name: json.loads(value) for name, value in (pair.split("=", 1) for pair in options.set)}
     settings = replace(TrainSettings(device="cpu"), **changes)
@@ -455,9 +471,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     entry["dense"] = ceiling(task, start, settings, rounds, not options.no_replay)
                 print(f"\n{name} ({task.kind}): start {entry['start']}, dense {entry.get('dense')}", flush=True)
             session: dict[str, Any] = {"seed": seed, "rounds": []}
-            for event in play(
-                task, start, settings, seed, options.strokes, not options.no_replay, not options.no_peers
-            ):
+            for event in play(task, start, settings, seed, options.strokes, not options.no_replay, options.peers):
                 if isinstance(event, Round):
                     session["rounds"].append(asdict(event))
                     print(f"{name} {seed}: " + line(event), flush=True)
@@ -480,12 +494,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def line(r: Round) -> str:
     """Return a round as text."""
-    text = f"{r.strokes:3d} strokes {100 * r.labelled:.2f} % {r.machine:6.1f} s  dice {r.dice:.3f} {r.accepted}"
+    text = f"{r.strokes:3d} strokes {100 * r.labelled:.2f} % {r.machine:6.1f} s  dice {r.dice:.3f} {r.verdict}"
     if r.ap is not None:
         text += f" ap {r.ap:.3f}"
-    if r.rootpainter_dice is not None:
+    if r.forest_dice is not None:
         text += f"  forest {r.forest_dice:.3f} ({r.forest_machine:.1f} s)"
-        text += f"  rootpainter {r.rootpainter_dice:.3f} {r.rootpainter_accepted}"
+    if r.rootpainter_dice is not None:
+        text += f"  rootpainter {r.rootpainter_dice:.3f} {r.rootpainter_verdict}"
     return text
 
 
@@ -515,25 +530,43 @@ def tables(sets: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"| | {strokes} | {100 * statistics.median(r['labelled'] for r in here):.2f} % "
                 f"| {statistics.median(r['machine'] for r in here):.0f} s | **{median(dices)}** | {part} "
-                f"| {median([r['forest_dice'] for r in here])} "
+                f"| {median([r['forest_dice'] for r in here if r['forest_dice'] is not None])} "
                 f"| {median([r['rootpainter_dice'] for r in here if r['rootpainter_dice'] is not None])} "
                 f"| {aps.strip(', ')} |"
             )
         if dense:
             yield f"| | all pixels | 100 % | | {dense:.3f} | 100 % | | | {entry['dense'][1] or ''} |"
     yield ""
-    yield "| set | largest drop between models shown | rejected rounds | lies rejected | Dice on the parent's own images |"
+    yield (
+        "| set | largest drop between models shown | verdicts | verdicts with 30 % lies "
+        "| Dice on the parent's own images |"
+    )
     yield "|---|---:|---:|---:|---|"
     for name, entry in sets.items():
         sessions = [s for s in entry["sessions"] if s["rounds"]]
         drops = [largest_drop([entry["start"][0], *(r["dice"] for r in s["rounds"])]) for s in sessions]
-        verdicts = [r["accepted"] for s in sessions for r in s["rounds"]]
-        lies = [s["flipped_accepted"] is False for s in sessions if "flipped_accepted" in s]
+        verdicts = [r["verdict"] for s in sessions for r in s["rounds"]]
+        lies = [s["flipped_verdict"] for s in sessions if "flipped_verdict" in s]
         forgot = [f"{s['parents_before']:.3f} to {s['parents_after']:.3f}" for s in sessions if "parents_after" in s]
         yield (
-            f"| {name} | {', '.join(f'{d:.3f}' for d in drops)} | {verdicts.count(False)} of {len(verdicts)} "
-            f"| {sum(lies)} of {len(lies)} | {', '.join(forgot)} |"
+            f"| {name} | {', '.join(f'{d:.3f}' for d in drops)} | {counted(verdicts)} "
+            f"| {counted(lies)} | {', '.join(forgot)} |"
         )
+
+
+def counted(verdicts: Sequence[str]) -> str:
+    """Return how often each verdict was given, commonest first."""
+    return ", ".join(f"{n} {verdict}" for verdict, n in Counter(verdicts).most_common())
+
+
+def merged(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sets of several runs as one: sessions together, the rest from whichever run has it."""
+    sets: dict[str, Any] = {}
+    for run in runs:
+        for name, entry in run.items():
+            there = sets.setdefault(name, {"sessions": []})
+            sets[name] = entry | there | {"sessions": there["sessions"] + entry["sessions"]}
+    return sets
 
 
 def largest_drop(shown_dice: Sequence[float]) -> float:

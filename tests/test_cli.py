@@ -16,6 +16,7 @@ from napari_unet import cli
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.errors import OutOfMemory
 from napari_unet.engine.files import open_image
+from napari_unet.engine.gate import Verdict
 from napari_unet.engine.library import Library
 from napari_unet.engine.model import new_model
 
@@ -333,6 +334,107 @@ def test_click_wants_row_and_column(run, segmenter, text: str) -> None:
     assert err == f"napari-unet: --at {text} is no point: give row and column, such as --at 40,52.\n"
 
 
+# ---------------------------------------------------------------- train
+
+
+def strokes(name: str, shape: tuple[int, int] = (32, 48)) -> None:
+    """Paint ten strokes of each class, two of each to be held out, on noise."""
+    labels = np.zeros(shape, np.uint8)
+    labels[1:30:3, 2:20], labels[1:30:3, 24:44] = 1, 2
+    tifffile.imwrite(name, labels)
+
+
+QUICK = ("--steps", "2", "--device", "cpu")
+
+
+@pytest.fixture
+def verdict(monkeypatch):
+    """Let the gate say what a test wants."""
+
+    def say(which: Verdict) -> None:
+        monkeypatch.setattr("napari_unet.engine.training.judge", lambda *arguments: which)
+
+    return say
+
+
+def test_train_saves_a_version_and_prints_it(run, verdict) -> None:
+    save("a.tif")
+    strokes("p.tif")
+    verdict(Verdict.BETTER)
+    status, out, err = run(
+        "train", "--image", "a.tif", "--annotation", "p.tif", "--name", "tiny", "--from", "tiny", *QUICK
+    )
+    assert status == 0
+    assert out.startswith("tiny@2:")
+    assert err.startswith("napari-unet: Better: ")
+    card = Library().find("tiny").card
+    assert (card.version, card.parent.partition(":")[0], card.training["steps"]) == (2, "tiny@1", 2)
+
+
+def test_a_training_that_ends_no_better_is_no_error_but_has_a_status_of_its_own(run, verdict) -> None:
+    save("a.tif")
+    strokes("p.tif")
+    verdict(Verdict.NO_BETTER)
+    status, out, err = run(
+        "train", "--image", "a.tif", "--annotation", "p.tif", "--name", "tiny", "--from", "tiny", *QUICK
+    )
+    assert (status, out) == (cli.NO_BETTER, "")
+    assert err.endswith("on the held-out strokes. Nothing was saved.\n")
+    assert [e.card.version for e in Library().versions("tiny")] == [1]
+
+
+def test_with_too_few_strokes_train_saves_and_says_so(run) -> None:
+    save("a.tif")
+    labels = np.zeros((32, 48), np.uint8)
+    labels[4, :20], labels[9, :20] = 1, 2
+    np.save("p.npy", labels)
+    status, out, err = run(
+        "train", "--image", "a.tif", "--annotation", "p.npy", "--name", "mine", "--from", "tiny", *QUICK
+    )
+    assert (status, out.partition(":")[0]) == (0, "mine@1")
+    assert "Too few held-out strokes to judge" in err
+
+
+def test_train_makes_a_new_model_of_the_classes_asked_for(run) -> None:
+    save("a.tif")
+    labels = np.zeros((32, 48), np.uint8)
+    labels[4], labels[9], labels[14] = 1, 2, 3
+    np.save("p.npy", labels)
+    arguments = ("--image", "a.tif", "--annotation", "p.npy", "--name", "mine", "--classes", "ground, cell, debris")
+    assert run("train", *arguments, *QUICK)[0] == 0
+    assert Library().find("mine").card.classes == ("ground", "cell", "debris")
+
+
+@pytest.mark.parametrize(
+    ("painted", "sentence"),
+    [
+        (np.zeros((32, 48), np.uint8), "Nothing is painted yet"),
+        (np.ones((32, 48), np.uint8), "Only one class is painted: paint a stroke of"),
+        (np.ones((9, 9), np.uint8), "The annotation of 'a' has shape (9, 9), but the image needs (32, 48)"),
+        (np.full((32, 48), 7, np.uint8), "Label 7 is painted, but the model 'tiny' has 2 classes"),
+        (np.ones((32, 48), np.float32), "p.npy holds float32 values, not labels"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_one_line_and_saves_nothing(run, painted: np.ndarray, sentence: str) -> None:
+    save("a.tif")
+    if painted.max() > 1:
+        painted[0] = 1
+    np.save("p.npy", painted)
+    status, out, err = run(
+        "train", "--image", "a.tif", "--annotation", "p.npy", "--name", "tiny", "--from", "tiny", *QUICK
+    )
+    assert (status, out) == (1, "")
+    assert err.startswith(f"napari-unet: {sentence}")
+    assert err.count("\n") == 1
+    assert [e.card.version for e in Library().versions("tiny")] == [1]
+
+
+def test_images_and_annotations_come_in_pairs(run) -> None:
+    status, _, err = run("train", "--image", "a.tif", "--image", "b.tif", "--annotation", "p.tif", "--name", "x")
+    assert status == 1
+    assert err == "napari-unet: 2 images, but 1 annotations: give --image and --annotation in pairs.\n"
+
+
 # ---------------------------------------------------------------- evaluate
 
 
@@ -384,6 +486,43 @@ def test_a_model_is_shown(run) -> None:
     status, out, _ = run("models", "show", "blobs")
     assert status == 0
     assert "foreground 0.5, seed 0.5, minimal size 15" in out
+
+
+def test_rollback_export_import_and_delete(run) -> None:
+    library = Library()
+    first = library.find("tiny")
+    library.add(new_model(ModelCard(name="tiny", task="semantic", spec=SPEC), seed=1))
+    assert run("models", "rollback", "tiny") == (0, f"{first.card.identity}\n", "")
+    assert library.find("tiny").path.read_bytes() == first.path.read_bytes()
+
+    assert run("models", "export", "tiny@1", "kept.safetensors") == (0, "kept.safetensors\n", "")
+    assert Path("kept.safetensors").read_bytes() == first.path.read_bytes()
+
+    assert run("models", "delete", "tiny")[2] == (
+        "napari-unet: 'tiny' has several versions: say which one, such as tiny@1.\n"
+    )
+    assert run("models", "delete", "tiny@1") == (0, "deleted tiny@1\n", "")
+    assert not first.path.exists()
+
+    status, out, _ = run("models", "import", "kept.safetensors")
+    assert (status, out.partition(":")[0]) == (0, "tiny@3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["rollback", "tiny"], "Model 'tiny' has no version before 1."),
+        (["rollback", "tiny", "8"], "Model 'tiny' has no version '8'; there are: 1."),
+        (["export", "none", "x"], "There is no model 'none'"),
+        (["import", "missing.safetensors"], "There is no model file missing.safetensors."),
+        (["delete", "nuclei"], "'nuclei' is part of the program and cannot be deleted."),
+    ],
+)
+def test_what_cannot_be_done_to_a_model_is_one_line(run, arguments: list[str], sentence: str) -> None:
+    status, out, err = run("models", *arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"napari-unet: {sentence}")
+    assert err.count("\n") == 1
 
 
 def test_info_names_versions_devices_and_the_models_folder(run) -> None:

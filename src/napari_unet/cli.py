@@ -43,6 +43,8 @@ app = typer.Typer(
 models_app = typer.Typer(help="See the models there are.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(models_app, name="models")
 
+NO_BETTER = 3
+"""Exit status of a training that ended well, but with a model that is no better; 1 is an error, 2 a wrong usage."""
 INTERRUPTED = 130
 """Exit status after Ctrl+C, as shells have it."""
 
@@ -355,16 +357,12 @@ def train(
         events.close()  # type: ignore[attr-defined]
         close()
     assert isinstance(event, Trained)
-    if event.accepted is False:
-        raise InvalidSettings(
-            f"No better: {event.score:.4f} on the held-out strokes, {model.card.name!r} has {event.baseline:.4f}; "
-            "nothing was saved. Paint more strokes, or train longer."
-        )
+    sentence = event.verdict.sentence(event.score, event.baseline)
+    if event.verdict.accepted is False:
+        _complain(f"{sentence} Nothing was saved.")
+        raise typer.Exit(NO_BETTER)
     saved = library.add(event.model)
-    if event.accepted is None:
-        _complain("There are too few held-out strokes to judge: look at what it finds before you trust it.")
-    else:
-        print(f"score {event.score:.4f} on the held-out strokes, {event.baseline:.4f} before")
+    _complain(sentence)
     print(saved.card.identity)
 
 

@@ -112,7 +112,7 @@ def test_painting_and_training_makes_the_prediction_better(window, panel, draw, 
     draw((180, 145), (180, 175))  # painting goes on
     qtbot.waitUntil(lambda: panel.verdict.text() != "" and idle(panel), timeout=LONG)
     assert panel.verdict.text().startswith("Better: ")
-    assert panel.verdict.text().endswith("now in use as version 2.")
+    assert panel.verdict.text().endswith("Now in use as version 2.")
     qtbot.waitUntil(lambda: result_of(window).data.any(), timeout=LONG)
     qtbot.waitUntil(lambda: idle(panel), timeout=LONG)
     assert dice(result_of(window).data > 0, truth) > before + 0.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import augment
-from .annotation import Annotation, Prepared, TrainingSet, prepare
+from .annotation import Prepared, TrainingSet, prepare
 from .card import ModelCard
-from .execution import CHANNELS_LAST, Executor, device_errors, pick_device
-from .image import cut
+from .execution import CHANNELS_LAST, device_errors, pick_device
+from .gate import Verdict, held_out_score, judge
 from .model import Model
 from .settings import TrainSettings
 from .unet import UNet
@@ -29,15 +29,6 @@ WARM_UP = 0.05
 """Part of the steps over which the learning rate rises."""
 LARGEST_GRADIENT = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""
-TOLERANCE = 0.02
-"""A later model of the same round replaces a better one that is ahead by less: few held-out strokes are a rough scale."""
-FEWEST_HELD_OUT = 20
-"""Fewer held-out pixels than this, of either class, cannot judge a model."""
-
-BLOCK = {2: (64, 64), 3: (8, 32, 32)}
-"""Held-out pixels are judged in blocks of this size, 2D and 3D..."""
-CONTEXT = {2: (32, 32), 3: (4, 16, 16)}
-"""...with this much around each: about what a training patch shows, and a tenth of the work of a full halo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +43,13 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Validated:
-    """The averaged model so far and its score on the held-out strokes (None: too few of them to judge)."""
+    """The averaged model so far, its score on the held-out strokes (None: too few of them) and what that means."""
 
     step: int
     score: float | None
     baseline: float | None
     model: Model
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,8 +57,7 @@ class Trained:
     """The end: the best model seen, and whether it may replace the model in use."""
 
     model: Model
-    accepted: bool | None
-    """True or False: the gate's verdict. None: too few held-out strokes, so the user must judge by a look."""
+    verdict: Verdict
     score: float | None
     baseline: float | None
     steps: int
@@ -125,41 +116,6 @@ def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Ten
     probability = z.softmax(-1)
     present = [c for c in range(y.shape[-1]) if bool((classes == c).any())]
     return total + torch.stack([dice_loss(probability[:, c], y[:, c], w) for c in present]).mean()
-
-
-def held_out_score(model: Model, annotations: Sequence[Annotation], device: str) -> float | None:
-    """Return the mean soft Dice over the classes on held-out pixels; None if there are too few to judge.
-
-    Only blocks that hold such pixels are computed, with `CONTEXT` around them. Every class is weighed to the same mass
-    before Dice is taken, so a long background stroke does not make up for a missed object. Dice is taken from
-    probabilities: a few easy strokes would soon score 1 by labels, and then nothing could be better.
-    """
-    executor, spec = Executor(model.network, device), model.card.spec
-    counts = np.zeros((len(model.card.classes),) * 2)
-    stride, dims = np.array(spec.total_stride), spec.dims
-    inner, around = (-(-np.array(n[dims]) // stride) * stride for n in (BLOCK, CONTEXT))
-    for annotation in annotations:
-        judged = annotation.judged
-        corners = np.unique(np.argwhere(judged) // inner, axis=0) * inner
-        for corner in corners:
-            block = tuple(slice(a, b) for a, b in zip(corner, np.minimum(corner + inner, judged.shape), strict=True))
-            pixels = cut(annotation.pixels, tuple(corner - around), tuple(corner + inner + around))
-            truth = judged[block]
-            middle = tuple(slice(a, a + n) for a, n in zip(around, truth.shape, strict=True))
-            logits = executor(pixels[None])[0][(slice(None), *middle)]
-            if model.card.task == "objects":
-                logits, truth = np.stack([-logits[0] / 2, logits[0] / 2]), np.minimum(truth, 2)
-            powers = np.exp(logits - logits.max(axis=0))
-            chance = powers / powers.sum(axis=0)
-            for label in np.unique(truth[truth > 0]):
-                counts[label - 1] += chance[:, truth == label].sum(axis=1)
-    totals = counts.sum(1)
-    present = totals > 0
-    if (totals[present] < FEWEST_HELD_OUT).any() or present.sum() < 2:
-        return None
-    rates = counts[present] / totals[present, None]
-    agreed = rates[:, present].diagonal()
-    return float(np.mean(2 * agreed / (1 + rates.sum(0)[present])))
 
 
 def volume_patch(patch: int, depth: int) -> tuple[int, int, int]:
@@ -248,7 +204,15 @@ def fine_tune(
         Sampler(data, model.card, settings),
         settings,
         lambda candidate: held_out_score(candidate, data.annotations, device),
+        lambda candidate, score, baseline: judge(candidate, score, baseline, data.annotations, device),
     )
+
+
+def by_score(model: Model, score: float | None, baseline: float | None) -> Verdict:
+    """Return the verdict where there is nothing but a score: the higher one is better."""
+    if score is None or baseline is None:
+        return Verdict.UNKNOWN
+    return Verdict.BETTER if score > baseline else Verdict.NO_BETTER
 
 
 def optimise(
@@ -256,9 +220,13 @@ def optimise(
     batches: Batches,
     settings: TrainSettings,
     score_of: Callable[[Model], float | None],
+    verdict_of: Callable[[Model, float | None, float | None], Verdict] = by_score,
     loss_of: Callable[[ModelCard, Tensor, Tensor, Tensor], Tensor] = loss,
 ) -> Iterator[StepDone | Validated | Trained]:
-    """The step loop: AdamW on `batches`, weight averaging, and `score_of` every so often (None: cannot be judged)."""
+    """The step loop: AdamW on `batches` and weight averaging; every so often `score_of` and `verdict_of` judge.
+
+    A score of None means that it cannot be judged; `verdict_of` is asked with it and that of the start.
+    """
     device, card = pick_device(settings.device), model.card
     layout: Any = CHANNELS_LAST[card.spec.dims]
     network = copy.deepcopy(model.network).to(device).requires_grad_(True)
@@ -267,8 +235,7 @@ def optimise(
     start = [p.detach().clone() for p in network.parameters()]
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     baseline = score_of(model)
-    best: tuple[float | None, Model] = (None, model)
-    highest = 0.0
+    best: Validated | None = None
     began, step, elapsed = time.monotonic(), 0, 0.0
     half = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     over = False
@@ -303,10 +270,9 @@ def optimise(
         if over or step % settings.validate_every == 0:
             candidate = Model(card, copy.deepcopy(average).cpu().eval())
             score = score_of(candidate)
-            highest = max(highest, score or 0.0)
-            if score is None or score >= highest - TOLERANCE:
-                best = score, candidate
-            yield Validated(step, score, baseline, candidate)
-    score, chosen = best
-    accepted = None if score is None or baseline is None else score > baseline
-    yield Trained(chosen, accepted, score, baseline, step, elapsed)
+            seen = Validated(step, score, baseline, candidate, verdict_of(candidate, score, baseline))
+            if best is None or best.score is None or score is None or score >= best.score:
+                best = seen
+            yield seen
+    assert best is not None
+    yield Trained(best.model, best.verdict, best.score, baseline, step, elapsed)

@@ -49,8 +49,6 @@ class _Round:
     pages: list[Page]
     held_out: int
     best: Validated | None = None
-    highest: float = 0.0
-    """The best score so far; `best` may be a little below it, as in `training.optimise`."""
     trained: Trained | None = None
     stopped: bool = False
     discarded: bool = False
@@ -366,7 +364,7 @@ class Learning:
     def keep(self) -> None:
         """Put the model that waits for a verdict in use."""
         if self.candidate is not None:
-            self._save(self.candidate, "Kept")
+            self._save(self.candidate, "Kept.")
 
     def show_after(self, after: bool) -> None:
         """Show what the model in use finds in the image in view, or what the trained one does."""
@@ -494,10 +492,8 @@ class Learning:
         self.stepped.emit(event)
 
     def _on_validated(self, this: _Round, event: Validated) -> None:
-        from ..engine.training import TOLERANCE
-
-        this.highest = max(this.highest, event.score or 0.0)
-        if event.score is None or event.score >= this.highest - TOLERANCE:
+        best = this.best  # chosen as in `training.optimise`
+        if best is None or best.score is None or event.score is None or event.score >= best.score:
             this.best = event
         self.validated.emit(event)
 
@@ -506,7 +502,7 @@ class Learning:
 
     def _on_done(self, this: _Round) -> None:
         assert this.trained is not None
-        self._conclude(this, this.trained.model, this.trained.score, this.trained.baseline, this.trained.accepted)
+        self._conclude(this, this.trained)
 
     def _on_cancelled(self, this: _Round) -> None:
         best = this.best
@@ -517,9 +513,7 @@ class Learning:
                 this, Verdict("Stopped before the first look at the held-out strokes: nothing was changed.", False)
             )
         else:
-            unknown = best.score is None or best.baseline is None
-            accepted = None if unknown else best.score > best.baseline  # type: ignore[operator]
-            self._conclude(this, best.model, best.score, best.baseline, accepted)
+            self._conclude(this, best)
 
     def _on_error(self, this: _Round, error: Exception) -> None:
         self._leave(this, Verdict(in_one_sentence(error), False), is_error=True)
@@ -529,24 +523,24 @@ class Learning:
         self._set("idle")
         self._judge(verdict, is_error=is_error)
 
-    def _conclude(
-        self, this: _Round, model: Model, score: float | None, baseline: float | None, accepted: bool | None
-    ) -> None:
+    def _conclude(self, this: _Round, end: Validated | Trained) -> None:
         self._round = None
+        accepted = end.verdict.accepted
         many = f"{this.held_out} held-out stroke{'s' * (this.held_out != 1)}"
-        if accepted is None or score is None or baseline is None:
-            self.candidate = model
-            self._set("judging")
-            self._judge(Verdict(f"Too few held-out strokes to judge ({this.held_out}): look at before and after."))
-            self._compare(this, model)
-        elif accepted:
+        sentence = end.verdict.sentence(end.score, end.baseline, many)
+        if accepted:
             for page, lesson in zip(this.pages, this.lessons, strict=True):
                 if lesson.newest is not None:
                     page.strokes.learned(lesson.newest)
-            self._save(model, f"Better: {_both(score, baseline)} on {many}")
+            self._save(end.model, sentence)
+        elif accepted is None:
+            self.candidate = end.model
+            self._set("judging")
+            self._judge(Verdict(sentence))
+            self._compare(this, end.model)
         else:
             self._set("idle")
-            self._judge(Verdict(f"No better: {_both(score, baseline)} on {many}. The model in use stays.", False))
+            self._judge(Verdict(f"{sentence} The model in use stays.", False))
 
     def _save(self, model: Model, why: str) -> None:
         """Make the model a version, and put it in use; if it cannot be saved it waits, and the model in use stays."""
@@ -559,7 +553,7 @@ class Learning:
             self._end_comparison()
             self._put_in_use(saved[0])
             self._set("idle")
-            self._judge(Verdict(f"{why}; now in use as version {saved[0].card.version}.", True))
+            self._judge(Verdict(f"{why} Now in use as version {saved[0].card.version}.", True))
             self._refresh()
 
         def failed(error: Exception) -> None:
@@ -710,12 +704,6 @@ class Learning:
                     f"The image {event.value.name!r} was removed; what you painted on it is kept and comes back with it."
                 )
         self.changed.emit()
-
-
-def _both(score: float, baseline: float) -> str:
-    """Return both scores with as many digits as tell them apart."""
-    digits = next((n for n in (2, 3) if f"{score:.{n}f}" != f"{baseline:.{n}f}"), 4)
-    return f"{score:.{digits}f} instead of {baseline:.{digits}f}"
 
 
 def _teaching(

@@ -1,0 +1,136 @@
+"""The gate: may a trained model replace the one in use? Asked of the strokes, above all of those that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .annotation import Annotation
+from .execution import Executor
+from .image import cut
+from .model import Model
+
+FEWEST_HELD_OUT = 20
+"""Fewer held-out pixels than this, of either class, cannot judge a model."""
+MARGIN = 0.01
+"""A model must be ahead by so much: less means nothing on a few strokes."""
+FIT = 0.7
+"""A model that agrees less with the strokes, those that taught it included, has not learned what they say."""
+
+BLOCK = {2: (64, 64), 3: (8, 32, 32)}
+"""Strokes are judged in blocks of this size, 2D and 3D..."""
+CONTEXT = {2: (32, 32), 3: (4, 16, 16)}
+"""...with this much around each: about what a training patch shows, and a tenth of the work of a full halo."""
+MOST_BLOCKS = 200
+"""Of more blocks than this a part is judged, spread evenly: whole volumes may be painted."""
+
+
+class Verdict(Enum):
+    """What the gate says of a trained model."""
+
+    BETTER = "better"
+    """It may replace the model in use."""
+    NO_BETTER = "no better"
+    CONTRADICTORY = "contradictory"
+    """What it learned from the strokes makes it worse than a guess on those held out: some lie."""
+    DOUBTFUL = "doubtful"
+    """It is better on the held-out strokes, but disagrees with those it learned from: the user must look."""
+    UNKNOWN = "unknown"
+    """There are too few held-out strokes: the user must look."""
+
+    @property
+    def accepted(self) -> bool | None:
+        """True: the model replaces the one in use; False: it does not; None: the user must judge by a look."""
+        return {Verdict.BETTER: True, Verdict.NO_BETTER: False, Verdict.CONTRADICTORY: False}.get(self)
+
+    def sentence(self, score: float | None, baseline: float | None, judges: str = "the held-out strokes") -> str:
+        """Say it to the user, with both scores; `judges` is who gave them."""
+        if score is None or baseline is None:
+            return "Too few held-out strokes to judge: look at before and after."
+        both = f"{_both(score, baseline)} on {judges}"
+        match self:
+            case Verdict.BETTER:
+                return f"Better: {both}."
+            case Verdict.CONTRADICTORY:
+                return f"The strokes contradict each other: {both} is no better than a guess. Look for wrong ones."
+            case Verdict.DOUBTFUL:
+                return (
+                    f"The strokes contradict each other, or were not learned yet: {both}, but it disagrees with many "
+                    "that it learned from. Look at before and after."
+                )
+        hardly = "Hardly better" if round(score - baseline, 3) > 0 else "No better"
+        return f"{hardly}: {both}."
+
+
+def judge(
+    model: Model, score: float | None, baseline: float | None, annotations: Sequence[Annotation], device: str
+) -> Verdict:
+    """Return the verdict on a trained `model` whose `held_out_score` is `score`; that of the one in use is `baseline`."""
+    if score is None or baseline is None:
+        return Verdict.UNKNOWN
+    if score <= baseline + MARGIN:
+        return Verdict.NO_BETTER
+    if score < 1 / len(model.card.classes):  # the soft Dice of a model that gives every class the same chance
+        return Verdict.CONTRADICTORY
+    fit = agreement(model, [(a.pixels, a.labels) for a in annotations], device)
+    return Verdict.DOUBTFUL if fit is not None and fit < FIT else Verdict.BETTER
+
+
+def held_out_score(model: Model, annotations: Sequence[Annotation], device: str) -> float | None:
+    """Return the agreement of a model with the held-out strokes; None if there are too few to judge."""
+    return agreement(model, [(a.pixels, a.judged) for a in annotations], device)
+
+
+def agreement(
+    model: Model, strokes: Sequence[tuple[NDArray[np.floating], NDArray[np.integer]]], device: str
+) -> float | None:
+    """Return the mean soft Dice over the classes on labelled pixels; None if there are too few to judge.
+
+    Only blocks that hold such pixels are computed, with `CONTEXT` around them. Every class is weighed to the same mass
+    before Dice is taken, so a long background stroke does not make up for a missed object. Dice is taken from
+    probabilities: a few easy strokes would soon score 1 by labels, and then nothing could be better.
+
+    Parameters
+    ----------
+    strokes
+        Pixels ``(c, *spatial)`` and labels ``(*spatial)`` (0: not labelled) of each plane or volume.
+    """
+    executor, spec = Executor(model.network, device), model.card.spec
+    counts = np.zeros((len(model.card.classes),) * 2)
+    stride, dims = np.array(spec.total_stride), spec.dims
+    inner, around = (-(-np.array(n[dims]) // stride) * stride for n in (BLOCK, CONTEXT))
+    blocks = [
+        (pixels, labels, corner * inner)
+        for pixels, labels in strokes
+        for corner in np.unique(np.argwhere(labels) // inner, axis=0)
+    ]
+    for pixels, labels, corner in blocks[:: -(-len(blocks) // MOST_BLOCKS) or 1]:
+        block = tuple(slice(a, b) for a, b in zip(corner, np.minimum(corner + inner, labels.shape), strict=True))
+        patch = cut(pixels, tuple(corner - around), tuple(corner + inner + around))
+        truth = labels[block]
+        middle = tuple(slice(a, a + n) for a, n in zip(around, truth.shape, strict=True))
+        logits = executor(patch[None])[0][(slice(None), *middle)]
+        if model.card.task == "objects":
+            logits, truth = np.stack([-logits[0] / 2, logits[0] / 2]), np.minimum(truth, 2)
+        powers = np.exp(logits - logits.max(axis=0))
+        chance = powers / powers.sum(axis=0)
+        for label in np.unique(truth[truth > 0]):
+            counts[label - 1] += chance[:, truth == label].sum(axis=1)
+    totals = counts.sum(1)
+    present = totals > 0
+    if (totals[present] < FEWEST_HELD_OUT).any() or present.sum() < 2:
+        return None
+    rates = counts[present] / totals[present, None]
+    agreed = rates[:, present].diagonal()
+    return float(np.mean(2 * agreed / (1 + rates.sum(0)[present])))
+
+
+def _both(score: float, baseline: float) -> str:
+    """Return both scores with as many digits as tell them apart, up to three."""
+    digits = 2 if f"{score:.2f}" != f"{baseline:.2f}" else 3
+    if f"{score:.{digits}f}" == f"{baseline:.{digits}f}":
+        return f"{score:.{digits}f}, as before,"
+    return f"{score:.{digits}f} instead of {baseline:.{digits}f}"

@@ -1,0 +1,142 @@
+"""The gate: what is better, what is not, what cannot be judged, and strokes that contradict each other."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.engine.annotation import Annotation
+from napari_unet.engine.card import ModelCard, UNetSpec
+from napari_unet.engine.gate import FIT, MARGIN, Verdict, agreement, held_out_score, judge
+from napari_unet.engine.model import Model, new_model
+
+
+def constant(chance: float) -> Model:
+    """Return a model that gives the second of two classes this chance everywhere."""
+    model = new_model(ModelCard("even", "semantic", UNetSpec(out_channels=2, channels=(2,), norm="none")))
+    with torch.no_grad():
+        for parameter in model.network.parameters():
+            parameter.zero_()
+        model.network.head.bias[1] = float(np.log(chance / (1 - chance)))
+    return model
+
+
+def bright(sharpness: float = 20.0) -> Model:
+    """Return a model that finds what is above 0.5; the sharper, the surer."""
+    model = constant(0.5)
+    with torch.no_grad():
+        first, _, second, _ = model.network.encoder[0]
+        first.weight[0, 0, 1, 1] = second.weight[0, 0, 1, 1] = 1
+        model.network.head.weight[1, 0] = sharpness
+        model.network.head.bias[1] = -sharpness / 2
+    return model
+
+
+def halves(lies: int = 0) -> Annotation:
+    """Return an image with a bright half, ten strokes of 20 pixels in each; `lies` of each half say the contrary.
+
+    Every fifth stroke is held out: two of each half.
+    """
+    pixels = np.zeros((1, 64, 64), dtype=np.float32)
+    pixels[..., 32:] = 1
+    labels, held_out = np.zeros((64, 64), dtype=np.uint8), np.zeros((64, 64), dtype=bool)
+    for i in range(10):
+        row = 2 + 6 * i
+        labels[row, 4:24], labels[row, 36:56] = (1, 2) if i >= lies else (2, 1)
+        held_out[row] = i % 5 == 4
+    return Annotation(pixels, labels, held_out)
+
+
+def test_a_guess_scores_one_over_the_number_of_classes() -> None:
+    assert held_out_score(constant(0.5), [halves()], "cpu") == pytest.approx(0.5)
+
+
+def test_a_model_that_is_right_scores_nearly_one() -> None:
+    assert held_out_score(bright(), [halves()], "cpu") > 0.99
+
+
+def test_classes_weigh_the_same_however_long_their_strokes() -> None:
+    annotation = halves()
+    annotation.labels[:, :24] = 1  # the dark half is painted all over
+    score = agreement(constant(0.8), [(annotation.pixels, annotation.labels)], "cpu")
+    assert score == pytest.approx((2 * 0.2 / (1 + 0.4) + 2 * 0.8 / (1 + 1.6)) / 2, abs=1e-4)
+
+
+def test_a_surer_answer_scores_higher_so_that_easy_strokes_do_not_end_the_contest() -> None:
+    score, higher = (held_out_score(bright(s), [halves()], "cpu") for s in (2, 4))
+    assert 0.5 < score < higher < 1
+
+
+def test_one_class_alone_cannot_judge() -> None:
+    annotation = halves()
+    annotation.labels[:, 32:] = 0
+    assert held_out_score(bright(), [annotation], "cpu") is None
+
+
+def test_too_few_pixels_cannot_judge() -> None:
+    annotation = halves()
+    annotation.held_out[:, 45:] = False  # nine pixels in each of two strokes
+    assert held_out_score(bright(), [annotation], "cpu") is None
+
+
+def test_of_very_many_blocks_a_part_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_unet.engine.gate.MOST_BLOCKS", 2)
+    labels = np.ones((64, 64 * 6), dtype=np.uint8)
+    labels[32:] = 2
+    pixels = np.zeros((1, *labels.shape), dtype=np.float32)
+    pixels[:, 32:] = 1
+    pixels[:, :, 64:192] = 0.5  # the second and the third of six blocks would be wrong; every third is looked at
+    assert agreement(bright(), [(pixels, labels)], "cpu") > 0.99
+
+
+@pytest.mark.parametrize(
+    ("score", "baseline", "verdict"),
+    [
+        (None, None, Verdict.UNKNOWN),
+        (0.9, 0.8, Verdict.BETTER),
+        (0.8, 0.9, Verdict.NO_BETTER),
+        (0.9, 0.9 - MARGIN / 2, Verdict.NO_BETTER),
+        (0.45, 0.1, Verdict.CONTRADICTORY),
+        (0.05, 0.1, Verdict.NO_BETTER),
+    ],
+)
+def test_the_verdict_follows_from_the_scores(score: float, baseline: float, verdict: Verdict) -> None:
+    assert judge(bright(), score, baseline, [halves()], "cpu") is verdict
+
+
+def test_a_model_that_disagrees_with_its_own_strokes_is_left_to_the_user() -> None:
+    annotation = halves(lies=4)  # 0.6 of them are true
+    fit = agreement(bright(), [(annotation.pixels, annotation.labels)], "cpu")
+    assert fit == pytest.approx(0.6, abs=1e-3)
+    assert fit < FIT
+    assert judge(bright(), 0.9, 0.5, [annotation], "cpu") is Verdict.DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    ("verdict", "accepted", "words"),
+    [
+        (Verdict.BETTER, True, "Better: 0.80 instead of 0.60 on 4 held-out strokes."),
+        (Verdict.NO_BETTER, False, "Hardly better: 0.80 instead of 0.60 on 4 held-out strokes."),
+        (Verdict.CONTRADICTORY, False, "The strokes contradict each other: 0.80 instead of 0.60 on 4"),
+        (Verdict.DOUBTFUL, None, "The strokes contradict each other, or were not learned yet"),
+    ],
+)
+def test_each_verdict_has_its_words(verdict: Verdict, accepted: bool | None, words: str) -> None:
+    assert verdict.accepted is accepted
+    assert verdict.sentence(0.8, 0.6, "4 held-out strokes").startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (0.6032, "Hardly better: 0.603 instead of 0.602 on the held-out strokes."),
+        (0.6022, "No better: 0.602, as before, on the held-out strokes."),
+        (0.5, "No better: 0.50 instead of 0.60 on the held-out strokes."),
+    ],
+)
+def test_scores_that_hardly_differ_are_told_apart(score: float, words: str) -> None:
+    assert Verdict.NO_BETTER.sentence(score, 0.6018) == words
+
+
+def test_without_scores_the_user_must_look() -> None:
+    assert Verdict.UNKNOWN.accepted is None
+    assert Verdict.UNKNOWN.sentence(None, None).startswith("Too few held-out strokes to judge")
