@@ -18,9 +18,11 @@ from napari_unet.engine.training import (
     Trained,
     Validated,
     balanced,
+    between,
     fine_tune,
     learning_rate,
     loss,
+    optimise,
     volume_patch,
 )
 
@@ -251,6 +253,30 @@ def test_a_crop_to_replay_weighs_no_more_than_strokes() -> None:
     replayed = (weight[:, 0] > 0).flatten(1).all(dim=1)
     assert 10 < replayed.sum() < 30
     assert masses[replayed].max() <= masses[~replayed].max()
+
+
+def test_half_of_the_way_is_half_of_each_weight() -> None:
+    start, end = make_model(), make_model()
+    with torch.no_grad():
+        end.network.head.weight += 2
+    middle = between(start, end, 0.5)
+    assert torch.allclose(middle.network.head.weight, start.network.head.weight + 1)
+    assert not torch.equal(end.network.head.weight, middle.network.head.weight)
+
+
+@pytest.mark.parametrize(("scores", "gone"), [((0.9, 0.8), 1.0), ((0.8, 0.795), 0.75), ((None, None), 1.0)])
+def test_a_model_goes_the_whole_way_only_if_that_is_better(scores: tuple[float | None, ...], gone: float) -> None:
+    model, told = make_model(), iter((0.1, *scores))
+    data = TrainingSet((bright_discs(),))
+    seen = []
+
+    def score_of(candidate: Model) -> float | None:
+        seen.append(candidate.network.head.weight.detach().clone())
+        return next(told)
+
+    *_, end = optimise(model, Sampler(data, model.card, short(steps=3)), short(steps=3), score_of)
+    before, whole = seen[0], seen[1]
+    assert torch.allclose(end.model.network.head.weight, before + gone * (whole - before))
 
 
 def test_a_3d_patch_is_flat() -> None:

@@ -149,6 +149,8 @@ class TrainSettings:
     """Keep BatchNorm's running statistics; False only for training from scratch on much data."""
     averaging: float = 0.98
     """Decay of the exponential weight average that is returned; 0 switches it off."""
+    way: float = 0.75
+    """The model returned went only so far from its start to the average, unless the whole way scores better; 1: always."""
     pull: float = 1e-3
     """Strength of the pull towards the start weights (L2-SP); 0 switches it off."""
     replay: float = 0.25
@@ -170,7 +172,7 @@ class TrainSettings:
         _check(self.patch >= 16, f"patch is {self.patch}; it must be 16 pixels or more.")
         _check(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be above 0.")
         _check(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; it must be above 0.")
-        for name in ("averaging", "replay", "newest"):
+        for name in ("averaging", "way", "replay", "newest"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         for name in ("pull", "weight_decay"):
             _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more.")

@@ -18,7 +18,7 @@ from . import augment
 from .annotation import Prepared, TrainingSet, prepare
 from .card import ModelCard
 from .execution import CHANNELS_LAST, device_errors, pick_device
-from .gate import Verdict, held_out_score, judge
+from .gate import MARGIN, Verdict, held_out_score, judge
 from .model import Model
 from .settings import TrainSettings
 from .unet import UNet
@@ -175,6 +175,15 @@ def learning_rate(settings: TrainSettings, progress: float) -> float:
     return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))))
 
 
+def between(start: Model, end: Model, way: float) -> Model:
+    """Return the model that lies part of the way from `start` to `end`, weight by weight."""
+    network = copy.deepcopy(end.network)
+    for a, b in zip(network.state_dict().values(), start.network.state_dict().values(), strict=True):
+        if a.is_floating_point():
+            a.lerp_(b.to(a.device), 1 - way)
+    return Model(end.card, network)
+
+
 class Batches(Protocol):
     """Where the step loop gets its patches from."""
 
@@ -188,8 +197,8 @@ def fine_tune(
 ) -> Iterator[StepDone | Validated | Trained]:
     """Teach a copy of `model` what `data` shows; yields an event for each step and look at the held-out strokes.
 
-    The weights returned are an exponential average over the steps; of all that were validated, the best. Closing the
-    generator stops the training and frees what it took.
+    The weights returned are an exponential average over the steps, or lie part of the way there (`settings.way`); of all
+    that were validated, the best. Closing the generator stops the training and frees what it took.
 
     Raises
     ------
@@ -270,6 +279,11 @@ def optimise(
         if over or step % settings.validate_every == 0:
             candidate = Model(card, copy.deepcopy(average).cpu().eval())
             score = score_of(candidate)
+            if score is not None and settings.way < 1:
+                cautious = between(model, candidate, settings.way)
+                second = score_of(cautious)
+                if second is not None and second > score - MARGIN:
+                    candidate, score = cautious, second
             seen = Validated(step, score, baseline, candidate, verdict_of(candidate, score, baseline))
             if best is None or best.score is None or score is None or score >= best.score:
                 best = seen
