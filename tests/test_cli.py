@@ -466,6 +466,56 @@ def test_evaluate_refuses_different_shapes(run) -> None:
     assert "(3, 4), but the truth has (5, 4)" in err
 
 
+# ---------------------------------------------------------------- train
+
+
+def test_folders_of_images_and_masks_are_paired_aloud_and_learned_from(run) -> None:
+    for folder in ("images", "masks"):
+        Path(folder).mkdir()
+    mask = np.zeros((48, 48), np.uint8)
+    mask[8:20, 8:20] = mask[30:40, 26:40] = 1
+    np.save("images/a.npy", np.where(mask, 200, 20).astype(np.uint8) + np.arange(48, dtype=np.uint8))
+    np.save("masks/a_mask.npy", mask)
+    np.save("masks/b.npy", mask)
+    status, out, err = run(
+        *("train", "--images", "images", "--masks", "masks", "--name", "new", "--task", "semantic"),
+        *("--steps", "2", "--device", "cpu"),
+    )
+    assert "a.npy with a_mask.npy" in err
+    assert "b.npy has no image and is left out." in err
+    assert (status, "new@1" in out) in ((0, True), (1, False))  # two steps may be no better
+
+
+def test_nothing_to_learn_from_is_said(run) -> None:
+    assert "Nothing to learn from" in run("train", "--name", "new")[2]
+
+
+# ---------------------------------------------------------------- convert
+
+
+def test_labels_become_outlines_and_come_back(run) -> None:
+    labels = np.zeros((6, 7), np.uint8)
+    labels[1:3, 2:5] = 3
+    np.save("l.npy", labels)
+    assert run("convert", "l.npy", "l.geojson") == (0, "l.geojson\n", "napari-unet: 1 outline.\n")
+    assert run("convert", "l.geojson", "back.npy", "--like", "l.npy")[0] == 0
+    np.testing.assert_array_equal(np.load("back.npy"), labels)
+
+
+def test_outlines_become_annotations(run) -> None:
+    np.save("l.npy", np.eye(4, dtype=np.uint8))
+    run("convert", "l.npy", "l.geojson")
+    run("convert", "l.geojson", "a.npy", "--like", "l.npy", "--annotation")
+    np.testing.assert_array_equal(np.load("a.npy"), 2 * np.eye(4, dtype=np.uint8))
+
+
+def test_outlines_need_their_image(run) -> None:
+    Path("l.geojson").write_text("{}")
+    assert run("convert", "l.geojson", "l.tif")[2] == (
+        "napari-unet: Say which image the outlines of l.geojson lie on, with --like IMAGE.\n"
+    )
+
+
 # ---------------------------------------------------------------- models, info, demo
 
 
@@ -523,6 +573,12 @@ def test_what_cannot_be_done_to_a_model_is_one_line(run, arguments: list[str], s
     assert (status, out) == (1, "")
     assert err.startswith(f"napari-unet: {sentence}")
     assert err.count("\n") == 1
+
+
+def test_a_model_goes_out_as_a_package_and_comes_in_again(run) -> None:
+    assert run("models", "export", "tiny", "tiny.zip")[:2] == (0, "tiny.zip\n")
+    status, out, _ = run("models", "import", "tiny.zip")
+    assert (status, out) == (0, f"{Library().find('tiny').card.identity}\n")
 
 
 def test_info_names_versions_devices_and_the_models_folder(run) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .engine.image import Image
     from .engine.inference import Segmented
+    from .engine.lesson import Lesson
     from .engine.library import Library
     from .engine.metrics import Scores
     from .engine.model import Model
@@ -294,14 +295,21 @@ def _point(text: str, option: str) -> tuple[float, float]:
 
 @app.command()
 def train(
-    images: Annotated[list[str], typer.Option("--image", metavar="IMAGE", help="May be given several times.")],
+    name: Annotated[str, typer.Option(help="What the trained model is called; it becomes a version of that name.")],
+    images: Annotated[
+        list[str] | None, typer.Option("--image", metavar="IMAGE", help="May be given several times.")
+    ] = None,
     annotations: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--annotation", metavar="LABELS", help="One for each image: 0 not labelled, 1 background, 2 and up."
         ),
-    ],
-    name: Annotated[str, typer.Option(help="What the trained model is called; it becomes a version of that name.")],
+    ] = None,
+    folder: Annotated[str | None, typer.Option("--images", metavar="FOLDER", help="A folder of images.")] = None,
+    masks: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="A folder of masks of the same names: 0 background, 1 and up."),
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="MODEL", help="Name, name@version or file; else nuclei, or nothing.")
     ] = None,
@@ -323,16 +331,11 @@ def train(
     from dataclasses import replace
 
     from .engine.execution import pick_device
-    from .engine.files import open_image
-    from .engine.lesson import open_lesson, teach
+    from .engine.lesson import teach
     from .engine.library import Library
     from .engine.settings import TrainSettings
     from .engine.training import StepDone, Trained
 
-    if len(images) != len(annotations):
-        raise InvalidSettings(
-            f"{len(images)} images, but {len(annotations)} annotations: give --image and --annotation in pairs."
-        )
     if minutes is not None and steps is not None:
         raise InvalidSettings("Both --minutes and --steps were given: leave one out.")
     pick_device(device)
@@ -342,9 +345,8 @@ def train(
     elif steps is not None:
         settings = replace(settings, steps=steps)
     library = Library()
-    opened = [open_image(image, axes=axes) for image in images]
-    model = _begin(library, opened[0], start, task, classes, dims, channel, name, seed)
-    lessons = [open_lesson(image, Path(path), channel) for image, path in zip(opened, annotations, strict=True)]
+    lessons = _lessons(images or [], annotations or [], folder, masks, axes, channel)
+    model = _begin(library, lessons[0].image, start, task, classes, dims, channel, name, seed)
     draw, close = _progress(name, "steps" if minutes is None else "seconds")
     events = teach(model, lessons, settings, name=name)
     try:
@@ -368,6 +370,39 @@ def train(
 
 MANY_STEPS = 100_000
 """More than fit into any number of minutes."""
+
+
+def _lessons(
+    images: list[str],
+    annotations: list[str],
+    folder: str | None,
+    masks: str | None,
+    axes: str | None,
+    channel: int | None,
+) -> list[Lesson]:
+    """Open what is taught: images with annotations, and folders of images and masks, whose pairs are shown."""
+    from .engine.files import open_image
+    from .engine.lesson import open_lesson
+    from .engine.pairs import open_pair, pair_up
+
+    if len(images) != len(annotations):
+        raise InvalidSettings(
+            f"{len(images)} images, but {len(annotations)} annotations: give --image and --annotation in pairs."
+        )
+    if (folder is None) != (masks is None):
+        raise InvalidSettings("A folder of images needs one of masks: give --images and --masks together.")
+    lessons = [
+        open_lesson(open_image(image, axes=axes), Path(path), channel)
+        for image, path in zip(images, annotations, strict=True)
+    ]
+    if folder is not None and masks is not None:
+        pairs = pair_up(folder, masks)
+        for sentence in (*(f"{image.name} with {mask.name}" for image, mask in pairs.together), *pairs.left_over):
+            _complain(sentence)
+        lessons += [open_pair(image, mask, axes, channel) for image, mask in pairs.together]
+    if not lessons:
+        raise InvalidSettings("Nothing to learn from: give --image and --annotation, or --images and --masks.")
+    return lessons
 
 
 def _begin(
@@ -401,6 +436,63 @@ def _begin(
         parent,
         seed,
     )
+
+
+# ---------------------------------------------------------------- convert
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Labels, or outlines: .geojson, .zip or .roi.")],
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="Labels (.tif, .zarr, .npy, .png), .geojson, or .zip for ImageJ.")
+    ],
+    like: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="The image that outlines lie on; gives size and axes.")
+    ] = None,
+    annotation: Annotated[
+        bool, typer.Option("--annotation", help="Outlines become annotations to train on: 2 and up, background 1.")
+    ] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Names of the outlines' classes, background first: background,cell,debris.")
+    ] = None,
+) -> None:
+    """Turn labels into outlines for QuPath or ImageJ, outlines into labels, or labels into another format."""
+    from .engine.files import open_image, write_labels
+    from .engine.image import Image
+    from .engine.outlines import ENDINGS, rasterised, read_outlines, write_outlines
+
+    source_path, target_path = Path(source), Path(target)
+    names = tuple(n.strip() for n in classes.split(",")) if classes else ()
+    if source_path.suffix.lower() in ENDINGS:
+        if like is None:
+            raise InvalidSettings(f"Say which image the outlines of {source_path.name} lie on, with --like IMAGE.")
+        image = open_image(like, lazy=True)
+        found = read_outlines(source_path)
+        labels: NDArray[np.integer] = rasterised(
+            found, image, annotation=annotation, classes=names, name=source_path.name
+        )
+    else:
+        image = open_image(source)
+        if image.channels > 1:
+            raise InvalidSettings(f"{source_path.name} has {image.channels} channels, but labels have none.")
+        labels = _whole_numbers(image).reshape(image.label_shape)
+        image = Image(labels, image.label_axes, image.label_spacing, image.unit, image.name)
+    if target_path.suffix.lower() in ENDINGS:
+        count = write_outlines(target_path, labels, image.label_axes)
+        _complain(f"{count} outline{'s' * (count != 1)}.")
+    else:
+        write_labels(target_path, labels, image, {"converted": source_path.name})
+    print(target)
+
+
+def _whole_numbers(image: Image) -> NDArray[np.integer]:
+    import numpy as np
+
+    labels = np.asarray(image.array[...])
+    if labels.dtype.kind not in "bui":
+        raise InvalidSettings(f"{image.name} holds {labels.dtype} values, but labels are whole numbers.")
+    return labels
 
 
 # ---------------------------------------------------------------- evaluate
