@@ -96,7 +96,7 @@ def test_of_very_many_blocks_a_part_is_judged(monkeypatch: pytest.MonkeyPatch) -
         (0.8, 0.9, Verdict.NO_BETTER),
         (0.9, 0.9 - MARGIN / 2, Verdict.NO_BETTER),
         (0.45, 0.1, Verdict.CONTRADICTORY),
-        (0.05, 0.1, Verdict.NO_BETTER),
+        (0.05, 0.1, Verdict.CONTRADICTORY),
     ],
 )
 def test_the_verdict_follows_from_the_scores(score: float, baseline: float, verdict: Verdict) -> None:
@@ -116,7 +116,7 @@ def test_a_model_that_disagrees_with_its_own_strokes_is_left_to_the_user() -> No
     [
         (Verdict.BETTER, True, "Better: 0.80 instead of 0.60 on 4 held-out strokes."),
         (Verdict.NO_BETTER, False, "Hardly better: 0.80 instead of 0.60 on 4 held-out strokes."),
-        (Verdict.CONTRADICTORY, False, "The strokes contradict each other: 0.80 instead of 0.60 on 4"),
+        (Verdict.CONTRADICTORY, False, "The strokes contradict each other, or were not learned yet: 0.80"),
         (Verdict.DOUBTFUL, None, "The strokes contradict each other, or were not learned yet"),
     ],
 )

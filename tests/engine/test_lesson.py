@@ -62,6 +62,12 @@ def test_what_was_chosen_to_be_held_out_stays_so() -> None:
     np.testing.assert_array_equal(annotation.held_out, held_out)
 
 
+def test_a_stroke_that_judges_is_counted_apart_from_one_that_it_touches() -> None:
+    labels, held_out = np.zeros((96, 96), dtype=np.uint8), np.zeros((96, 96), dtype=bool)
+    labels[4:8, 10:30], held_out[6:8] = 2, True
+    assert Lesson(Image(picture(), "yx"), labels, held_out).strokes(make_model().card).count() == (1, 1)
+
+
 def test_another_shape_is_told() -> None:
     with pytest.raises(InvalidAnnotation, match=r"shape \(50, 50\), but the image needs \(96, 96\)"):
         Lesson(Image(picture(), "yx"), np.zeros((50, 50), dtype=np.uint8))

@@ -255,14 +255,31 @@ def test_annotations_are_saved_and_loaded_with_their_parts(page: Page, tmp_path:
     for row in range(0, 12, 3):
         paint(page.layer, 1, (slice(row, row + 1), slice(0, 30)))
         page.look([])
+    before = page.strokes
+    before.newest[:3] = False  # an earlier round knew them
     page.save(tmp_path / f"saved{ending}")
     assert page.kept() == []
-    before = page.strokes
     page.discard()
     assert page.empty
     page.load(tmp_path / f"saved{ending}")
     np.testing.assert_array_equal(page.layer.data, before.labels)
     np.testing.assert_array_equal(page.strokes.held_out, before.held_out)
+    np.testing.assert_array_equal(page.strokes.newest, before.newest)
+
+
+@pytest.mark.parametrize("place", [(-30, -30), (500, 500), (20, 900)])
+def test_a_stroke_outside_the_image_is_none(page: Page, place: tuple[int, int]) -> None:
+    page.layer.paint(place, 2)
+    assert not page.look([])
+    assert page.empty
+
+
+def test_a_stroke_across_the_edge_is_what_lies_inside(page: Page) -> None:
+    page.layer.brush_size = 10
+    page.layer.paint((0, 59), 2)
+    page.look([])
+    assert page.strokes.labels[0, 59] == 2
+    assert 10 < np.count_nonzero(page.strokes.labels) < 50  # a quarter of a disc
 
 
 def test_a_layer_given_other_data_is_told(page: Page) -> None:

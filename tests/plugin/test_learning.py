@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import numpy as np
 import pytest
 import torch
 from napari.layers import Labels
+from tifffile import imwrite
 
+from napari_unet import cli
 from napari_unet.engine.errors import LibraryError
+from napari_unet.engine.gate import Verdict as Judgement
 from napari_unet.engine.library import Library
 from napari_unet.engine.model import Model, load_model_file
+from napari_unet.engine.settings import TrainSettings
 from napari_unet.plugin.learning import NOTHING, Learning, Verdict
 
 from .fakes import bright_is_foreground
@@ -138,11 +143,11 @@ def lie(learning: Learning) -> None:
 def test_strokes_that_contradict_each_other_teach_nothing(learning: Learning, session, squares, jobs, verdicts) -> None:
     draw(learning)
     lie(learning)
-    learning.settings = replace(learning.settings, steps=6, learning_rate=0.1)  # it grows less sure, so less wrong
+    learning.settings = replace(learning.settings, learning_rate=1e-30)  # it stays as it is
     learning.train()
     jobs.finish()
     assert verdicts[-1].good is False
-    assert verdicts[-1].text.startswith("The strokes contradict each other: ")
+    assert verdicts[-1].text.startswith("The strokes contradict each other, ")
     assert verdicts[-1].text.endswith("The model in use stays.")
     assert len(session.library.versions("bright")) == 1
 
@@ -289,6 +294,31 @@ def test_several_images_train_one_model(learning: Learning, session, viewer, job
     assert learning.candidate.card.training["images"] == ["first", "second"]
 
 
+def test_the_terminal_gives_the_same_model_for_the_same_seed(
+    learning: Learning, session, squares, jobs, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("napari_unet.engine.training.judge", lambda *arguments: Judgement.UNKNOWN)  # so that it is kept
+    draw(learning)
+    learning.page.strokes.newest[:8] = False  # an earlier round knew them
+    imwrite(tmp_path / "squares.tif", two_squares())
+    learning.save(tmp_path / "strokes.tif")
+    learning.settings = TrainSettings(steps=3, seed=5)
+    learning.train()
+    jobs.finish()
+    assert learning.candidate.card.training["held_out_strokes"] > 0
+
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path))
+    files = ("--image", str(tmp_path / "squares.tif"), "--annotation", str(tmp_path / "strokes.tif"))
+    how = ("--from", "bright", "--name", "same", "--steps", "3", "--seed", "5", "--device", "cpu")
+    monkeypatch.setattr(sys, "argv", ["napari-unet", "train", *files, *how])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 0
+    there, here = (m.network.state_dict() for m in (session.library.load("same"), learning.candidate))
+    assert all(torch.equal(there[name], here[name]) for name in here)
+    assert session.library.find("same").card.training["annotations"] == learning.candidate.card.training["annotations"]
+
+
 def test_corrections_of_a_result_are_trained_on(learning: Learning, session, squares, jobs) -> None:
     session.segment()
     jobs.finish()
@@ -339,6 +369,15 @@ def test_a_class_that_is_added_is_learned(learning: Learning, session, squares, 
     jobs.finish()
     assert session.entry.card.classes == ("background", "object", "debris")
     assert load_model_file(session.entry.path).network.head.weight.shape[0] == 3
+
+
+def test_a_class_that_is_renamed_keeps_its_strokes(learning: Learning, session, squares, jobs) -> None:
+    few(learning)
+    learning.rename_class(1, "cell")
+    learning.train()
+    jobs.finish()
+    assert learning.candidate.card.classes == ("background", "cell")
+    assert (learning.page.strokes.labels == 2).any()
 
 
 def test_a_class_needs_a_name_of_its_own(learning: Learning, squares, heard) -> None:

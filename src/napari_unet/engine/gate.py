@@ -27,6 +27,8 @@ CONTEXT = {2: (32, 32), 3: (4, 16, 16)}
 MOST_BLOCKS = 200
 """Of more blocks than this a part is judged, spread evenly: whole volumes may be painted."""
 
+CONTRADICTION = "The strokes contradict each other, or were not learned yet"
+
 
 class Verdict(Enum):
     """What the gate says of a trained model."""
@@ -35,7 +37,7 @@ class Verdict(Enum):
     """It may replace the model in use."""
     NO_BETTER = "no better"
     CONTRADICTORY = "contradictory"
-    """What it learned from the strokes makes it worse than a guess on those held out: some lie."""
+    """What it learned from the strokes makes it no better than a guess on those held out."""
     DOUBTFUL = "doubtful"
     """It is better on the held-out strokes, but disagrees with those it learned from: the user must look."""
     UNKNOWN = "unknown"
@@ -55,12 +57,9 @@ class Verdict(Enum):
             case Verdict.BETTER:
                 return f"Better: {both}."
             case Verdict.CONTRADICTORY:
-                return f"The strokes contradict each other: {both} is no better than a guess. Look for wrong ones."
+                return f"{CONTRADICTION}: {both} is no better than a guess."
             case Verdict.DOUBTFUL:
-                return (
-                    f"The strokes contradict each other, or were not learned yet: {both}, but it disagrees with many "
-                    "that it learned from. Look at before and after."
-                )
+                return f"{CONTRADICTION}: {both}, but it disagrees with many others. Look at before and after."
         hardly = "Hardly better" if round(score - baseline, 3) > 0 else "No better"
         return f"{hardly}: {both}."
 
@@ -71,10 +70,10 @@ def judge(
     """Return the verdict on a trained `model` whose `held_out_score` is `score`; that of the one in use is `baseline`."""
     if score is None or baseline is None:
         return Verdict.UNKNOWN
-    if score <= baseline + MARGIN:
-        return Verdict.NO_BETTER
     if score < 1 / len(model.card.classes):  # the soft Dice of a model that gives every class the same chance
         return Verdict.CONTRADICTORY
+    if score <= baseline + MARGIN:
+        return Verdict.NO_BETTER
     fit = agreement(model, [(a.pixels, a.labels) for a in annotations], device)
     return Verdict.DOUBTFUL if fit is not None and fit < FIT else Verdict.BETTER
 

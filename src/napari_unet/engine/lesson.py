@@ -57,9 +57,10 @@ class Lesson:
     def strokes(self, card: ModelCard) -> Strokes:
         """Return the strokes as a model sees them."""
         strokes = Strokes(self.image.label_axes, self.labels.shape, card.spec.dims, card.task == "objects")
-        strokes.look(self.labels)
-        if self.held_out is not None:
-            strokes.hold_out(self.held_out)
+        if self.held_out is None:
+            strokes.look(self.labels)
+        else:
+            strokes.take(self.labels, self.held_out)
         return strokes
 
     def annotations(self, card: ModelCard) -> list[Annotation]:
@@ -79,18 +80,18 @@ class Lesson:
             labels = self.labels[where].reshape(item.shape)
             if labels.any():
                 pixels = scale(item.read(tuple(slice(0, n) for n in item.shape)))
-                newest = None if self.newest is None else self.newest[where].reshape(item.shape)
+                newest = labels > 0 if self.newest is None else self.newest[where].reshape(item.shape)
                 found.append(Annotation(pixels, labels, held_out[where].reshape(item.shape), newest, self.image.name))
         return found
 
 
 def held_out_file(path: Path) -> Path:
-    """Return the file beside saved annotations that says which pixels only judge."""
+    """Return the file beside saved annotations: 1 for pixels that only judge, 2 for new ones, 3 for both."""
     return path.with_name(f"{stem(path)}_held_out{path.suffix}")
 
 
 def write_lesson(path: Path, lesson: Lesson, record: dict[str, Any]) -> None:
-    """Write the annotations as a label image, and beside it which of them only judge.
+    """Write the annotations as a label image, and beside it which of them only judge and which are new.
 
     Raises
     ------
@@ -99,11 +100,12 @@ def write_lesson(path: Path, lesson: Lesson, record: dict[str, Any]) -> None:
     """
     write_labels(path, lesson.labels, lesson.image, record)
     if lesson.held_out is not None:
-        write_labels(held_out_file(path), lesson.held_out.astype(np.uint8), lesson.image, record)
+        newest = lesson.labels > 0 if lesson.newest is None else lesson.newest
+        write_labels(held_out_file(path), lesson.held_out + np.uint8(2) * newest, lesson.image, record)
 
 
 def open_lesson(image: Image, path: Path, channel: int | None = None) -> Lesson:
-    """Read annotations of an image, and which of them only judge if a file beside says so.
+    """Read annotations of an image, and which of them only judge or are new if a file beside says so.
 
     Raises
     ------
@@ -112,8 +114,10 @@ def open_lesson(image: Image, path: Path, channel: int | None = None) -> Lesson:
     """
     labels = _read(path, image)
     beside = held_out_file(path)
-    held_out = _read(beside, image) > 0 if beside.exists() else None
-    return Lesson(image, labels, held_out, channel=channel)
+    if not beside.exists():
+        return Lesson(image, labels, channel=channel)
+    parts = _read(beside, image)
+    return Lesson(image, labels, parts & 1 > 0, parts & 2 > 0, channel)
 
 
 def _read(path: Path, image: Image) -> NDArray[np.integer]:

@@ -112,20 +112,17 @@ class Strokes:
                 self.labels = self.labels.astype(np.min_scalar_type(highest))
             self.labels.flat[change.where] = change.values
             self.held_out.flat[change.where] = change.held_out
-        self.newest = self.labels > 0
+        labels, self.labels = self.labels, np.zeros_like(self.labels)
         self._anchors, self._made = [], {}
-        kept = self.held_out.copy()
-        for value in np.unique(self.labels[self.newest]).tolist():
-            if value > 1 and self.objects:
-                self._hold_out_objects(value, np.zeros_like(self.labels))
-            else:
-                self._hold_out_pieces(value, self.labels == value)
-        self.held_out = kept
+        self.take(labels, self.held_out)
 
-    def hold_out(self, held_out: NDArray[np.bool_]) -> None:
-        """Use another choice of held-out pixels, such as one that was saved."""
+    def take(self, labels: NDArray[np.integer], held_out: NDArray[np.bool_]) -> None:
+        """Take in strokes whose parts were chosen before; those that judge are counted apart from what they touch."""
         self._check(held_out.shape)
-        self.held_out = held_out & (self.labels > 0)
+        parts = held_out & (labels > 0)
+        self.look(np.where(parts, 0, labels))
+        self.look(labels)
+        self.held_out = parts
 
     def learned(self, newest: NDArray[np.bool_]) -> None:
         """What was new when a round began is new no more; what was painted since then is."""

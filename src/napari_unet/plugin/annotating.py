@@ -137,8 +137,7 @@ class Page:
         before, old, self.scheme = self.strokes, self.scheme, scheme
         if (scheme.objects, scheme.dims) != (old.objects, old.dims):
             self.strokes = self._new_strokes()
-            self.strokes.look(before.labels)
-            self.strokes.hold_out(before.held_out)
+            self.strokes.take(before.labels, before.held_out)
             self.strokes.newest = before.newest
         if self.layer is not None:
             self.layer.colormap = scheme.colormap()
@@ -326,9 +325,12 @@ class Page:
 
         lesson = open_lesson(self.image, path)
         self.strokes = self._new_strokes()
-        self.strokes.look(lesson.labels)
-        if lesson.held_out is not None:
-            self.strokes.hold_out(lesson.held_out)
+        if lesson.held_out is None:
+            self.strokes.look(lesson.labels)
+        else:
+            self.strokes.take(lesson.labels, lesson.held_out)
+        if lesson.newest is not None:
+            self.strokes.newest = lesson.newest
         self._replace(lesson.labels)
         self._write(self.strokes.everything())
 
