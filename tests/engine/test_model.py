@@ -1,6 +1,7 @@
 """Model files: what is saved comes back, what is damaged or hostile is refused with one sentence."""
 
 import json
+import os
 import pickle
 import struct
 from dataclasses import replace
@@ -228,3 +229,56 @@ def test_a_class_cannot_be_added_twice_nor_to_objects(tiny: Model) -> None:
         extend_classes(tiny, ["foreground"])
     with pytest.raises(InvalidModel, match="it finds foreground; make a new model"):
         extend_classes(make_model(task="objects"), ["debris"])
+
+
+# --- two windows, and what lies in the way
+
+
+def test_two_windows_that_save_at_once_both_keep_their_version(library: Library, tiny: Model, monkeypatch) -> None:
+    """The other window saves between our look at the versions and our writing."""
+    library.add(tiny)
+    other, seen = Library(library.folder), library.versions("tiny")
+    other.add(tiny)
+    monkeypatch.setattr(library, "versions", lambda name: seen)
+    assert library.add(tiny).card.version == 3
+    assert [e.card.version for e in other.versions("tiny")] == [1, 2, 3]
+
+
+def test_a_damaged_version_is_not_written_over(library: Library, tiny: Model) -> None:
+    path = library.add(tiny).path
+    path.write_bytes(b"to be rescued")
+    assert library.add(tiny).card.version == 2
+    assert path.read_bytes() == b"to be rescued"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_library_that_may_only_be_read_still_gives_its_models(library: Library, tiny: Model) -> None:
+    library.add(tiny)
+    library.folder.chmod(0o500)
+    try:
+        assert library.load("tiny").card.name == "tiny"
+        with pytest.raises(LibraryError, match="choose another folder"):
+            library.add(tiny)
+    finally:
+        library.folder.chmod(0o700)
+
+
+def test_a_disk_that_may_only_be_read_is_told(library: Library, tiny: Model, monkeypatch) -> None:
+    library.add(tiny)
+
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(LibraryError, match="Read-only file system"):
+        write_atomically(library.folder / "tiny@2.safetensors", b"x")
+
+
+def test_what_a_kill_left_is_swept_up_a_day_later(library: Library, tiny: Model) -> None:
+    library.add(tiny)
+    left = [library.folder / f".tiny@2.safetensors.{name}" for name in ("01234567", "89abcdef")]
+    for path in left:
+        path.write_bytes(b"half")
+    os.utime(left[0], (0, 0))
+    library.add(tiny)
+    assert [path.exists() for path in left] == [False, True]

@@ -6,7 +6,6 @@ import json
 import stat
 import struct
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -192,14 +191,9 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
-@cache
-def _types(kind: type[Any]) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _build(kind: type[T], record: dict[str, Any], **extra: Any) -> T:
     """Build a dataclass from parsed JSON; an unknown or ill-typed field raises TypeError."""
-    known, values = _types(kind), {}
+    known, values = get_type_hints(kind), {}
     for name, value in record.items():
         if name not in known:
             raise TypeError(f"unknown field {name!r:.60}")

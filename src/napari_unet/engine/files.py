@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import struct
+import tokenize
 import uuid
 import warnings
 import weakref
@@ -68,14 +69,17 @@ _CENTIMETRES = {"nanometer": 1e-7, "micrometer": 1e-4, "millimeter": 0.1, "centi
 DAMAGED = (
     OSError,
     ValueError,
-    KeyError,
-    IndexError,
+    LookupError,
     TypeError,
     AttributeError,
+    ArithmeticError,
+    AssertionError,
     RuntimeError,
     EOFError,
+    SyntaxError,
     struct.error,
     zlib.error,
+    tokenize.TokenError,
     tifffile.TiffFileError,
 )
 """What libraries raise when a file is not what its ending says."""
@@ -306,6 +310,7 @@ def _open_picture(path: Path, axes: str | None) -> Image:
 
 def _open_tiff(path: Path, axes: str | None, lazy: bool) -> Image:
     with tifffile.TiffFile(path) as file:
+        _refuse_endless(path, file)
         if not file.series:
             raise FileError(f"{path} holds no image: choose another file.")
         series = file.series[0]
@@ -344,6 +349,26 @@ def _open_tiff(path: Path, axes: str | None, lazy: bool) -> Image:
             raise FileError(f"{path} has axes {letters} of sizes {shape}, which are not understood: name its axes.")
         known = rest if samples < 0 else rest[:samples] + "c" + rest[samples:]
     return _named(path, array, axes, known, spacing, unit, rgb)
+
+
+def _refuse_endless(path: Path, file: tifffile.TiffFile) -> None:
+    """Refuse a chain of pages that leads back into itself: tifffile would follow it for ever."""
+    layout, handle, seen = file.tiff, file.filehandle, set[int]()
+    if layout.is_ndpi:  # other offsets, and its slides have a dozen pages
+        return
+    place = layout.offsetsize if layout.is_bigtiff else 4
+
+    def number(at: int, size: int, form: str) -> int:
+        handle.seek(at)
+        read = handle.read(size)
+        return int(struct.unpack(form, read)[0]) if len(read) == size else 0
+
+    while offset := number(place, layout.offsetsize, layout.offsetformat):
+        if offset in seen:
+            raise FileError(f"{path} cannot be read: its pages run in a circle; save the image anew.")
+        seen.add(offset)
+        tags = number(offset, layout.tagnosize, layout.tagnoformat)
+        place = offset + layout.tagnosize + tags * layout.tagsize
 
 
 def _tiff_spacing(file: tifffile.TiffFile) -> tuple[dict[str, float], str]:
@@ -425,6 +450,7 @@ def _replacing(path: Path) -> Iterator[Path]:
             raise FileError(f"{path} is a folder: choose another name for the output.")
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _flush(temporary)
         if path.is_dir():
             old = temporary.with_name(temporary.name + ".old")
             path.rename(old)
@@ -440,6 +466,14 @@ def _replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         elif temporary.exists():
             temporary.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Put a file, or all files of a folder, on the disk: after a power cut no empty file may have the name of a whole one."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
 
 
 def _in_order(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,11 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InvalidImage
+from .errors import FileError, InvalidImage
 
 AXES = "tczyx"
 LUMINANCE = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
+UNREADABLE = (OSError, ValueError, LookupError, RuntimeError, EOFError, zlib.error)
+"""What lazy arrays raise when the file behind them is damaged, or its disk is gone."""
 Index = tuple[int | slice, ...]
 
 
@@ -181,7 +184,12 @@ class Item:
                 index.append(slice(None) if self.channel is None else slice(self.channel, self.channel + 1))
             else:
                 index.append(self.position[axis])
-        pixels = np.asarray(image.array[tuple(index)])
+        try:
+            pixels = np.asarray(image.array[tuple(index)])
+        except UNREADABLE as error:
+            raise FileError(
+                f"A part of {image.name!r} cannot be read ({type(error).__name__}): check the file and its disk."
+            ) from error
         kept = [a for a in image.axes if a in inside or a == "c"]
         if "c" not in kept:
             pixels, kept = pixels[None], ["c", *kept]

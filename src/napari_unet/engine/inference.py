@@ -93,11 +93,13 @@ class Normalisation:
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Normalise ``(c, *spatial)``; raises InvalidImage if a value is not finite."""
-        result = pixels.astype(np.float32)
-        column = (-1,) + (1,) * (result.ndim - 1)
-        low, high = (np.array(v, dtype=np.float32).reshape(column) for v in (self.low, self.high))
+        exact = np.result_type(pixels.dtype, np.float32)  # float64 for what float32 would round before the subtraction
+        column = (-1,) + (1,) * (pixels.ndim - 1)
+        low, high = (np.array(v, dtype=exact).reshape(column) for v in (self.low, self.high))
+        result = pixels.astype(exact)
         result -= low
         result /= high - low
+        result = result.astype(np.float32, copy=False)
         if pixels.dtype.kind == "f" and not np.isfinite(result).all():
             raise InvalidImage(
                 "The image holds NaN or infinite values: replace them first, e.g. with numpy.nan_to_num."

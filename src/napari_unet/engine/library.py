@@ -132,8 +132,13 @@ class Library:
         if not NAME.fullmatch(name):
             raise LibraryError(f"A model cannot be called {name!r}: use letters, digits, spaces, '.', '-', '_' or '+'.")
         version = max((e.card.version for e in self.versions(name)), default=0) + 1
-        path = self.folder / f"{name}@{version}{SUFFIX}"
-        saved = save_model(type(model)(model.card.with_(version=version), model.network), path)
+        while True:
+            path = self.folder / f"{name}@{version}{SUFFIX}"
+            try:
+                saved = save_model(type(model)(model.card.with_(version=version), model.network), path, new=True)
+                break
+            except FileExistsError:  # another window was quicker, or that version is damaged and may be rescued
+                version += 1
         self._choose(name, version)
         return Entry(saved.card, path)
 

@@ -112,13 +112,15 @@ def content_hash(card: ModelCard, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def save_model(model: Model, path: Path, *, half: bool = False) -> Model:
+def save_model(model: Model, path: Path, *, half: bool = False, new: bool = False) -> Model:
     """Save a model atomically (write beside, flush, rename) and return it with its content hash.
 
     Parameters
     ----------
     half
         Store the weights as float16, half the size; the returned model holds the rounded weights.
+    new
+        Raise FileExistsError rather than replace a file.
 
     Raises
     ------
@@ -131,7 +133,7 @@ def save_model(model: Model, path: Path, *, half: bool = False) -> Model:
     }
     created = model.card.created or datetime.now(UTC).isoformat(timespec="seconds")
     card = model.card.with_(content_hash=content_hash(model.card, tensors), created=created)
-    write_atomically(path, save(tensors, metadata={"napari_unet": card.to_json()}))
+    write_atomically(path, save(tensors, metadata={"napari_unet": card.to_json()}), new=new)
     network = copy.deepcopy(model.network)
     network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
     return Model(card, network)
