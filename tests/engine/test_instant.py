@@ -51,8 +51,8 @@ def whole(instant: Instant, canvas: Canvas, **options) -> np.ndarray:
     """Return the answer to a whole plane; 0 where there is none."""
     result = np.zeros(canvas.shape, dtype=np.uint8)
     for event in instant.answer(canvas.name, **options):
-        for box, labels in event.parts:
-            result[box] = labels
+        for part in event.parts:
+            result[part.box] = part.labels
     return result
 
 

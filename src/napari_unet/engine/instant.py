@@ -38,13 +38,15 @@ SAMPLED = 7
 """Every so manieth pixel of a tile tells what is usual."""
 NEWTON = 8
 """Steps of Newton's method at most."""
+WINDOW = 64
+"""Edge, in pixels, of the places among which the next one to paint is chosen."""
 FEWEST_HELD_OUT = 20
 """Fewer held-out pixels than this, of either class, cannot judge."""
 
 Tile = tuple[int, int]
 Box = tuple[slice, slice]
-Part = tuple[Box, NDArray[np.uint8]]
-"""Where in a plane, and the values there."""
+Place = tuple[Hashable, Box]
+"""A plane by its name, and a part of it."""
 
 
 # ---- what a pixel looks like
@@ -131,12 +133,22 @@ def box_of(tile: Tile, shape: tuple[int, int]) -> Box:
     return rows, columns
 
 
+def _size(box: Box) -> tuple[int, int]:
+    return box[0].stop - box[0].start, box[1].stop - box[1].start
+
+
+def _windows(shape: tuple[int, int]) -> list[Box]:
+    """Cut a tile into windows of about WINDOW pixels."""
+    rows, columns = ([slice(a, min(a + WINDOW, n)) for a in range(0, n, WINDOW)] for n in shape)
+    return [(r, c) for r in rows for c in columns]
+
+
 def _by_pixel(maps: Tensor, box: Box) -> Tensor:
     """Turn ``(maps, h, w)`` into ``(pixels, maps)`` of what lies inside the image.
 
     Of roots, so that a bright spot is one among others.
     """
-    height, width = (b.stop - b.start for b in box)
+    height, width = _size(box)
     maps = maps[:, :height, :width]
     return (maps.sign() * maps.abs().sqrt()).movedim(0, -1).reshape(height * width, -1).half()
 
@@ -212,6 +224,11 @@ class Marks:
             for stroke in self.strokes.values():
                 stroke.held_out = bool(held_out.flat[stroke.where].mean() > 0.5)
         return bool(touched)
+
+    @property
+    def painted(self) -> NDArray[np.bool_]:
+        """Where anything is painted."""
+        return self._labels > 0
 
     def _take(self, number: int) -> None:
         """Look at one stroke again; one that has lost its last pixel is no more."""
@@ -302,6 +319,17 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """The answer to a tile."""
+
+    box: Box
+    labels: NDArray[np.uint8]
+    """1 background, 2 and up a class."""
+    doubt: NDArray[np.float32] | None
+    """If asked for: 0 (certain) to 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Answered:
     """Parts of a plane; none where nothing can be told yet."""
 
@@ -348,7 +376,9 @@ class Instant:
                 self._look_up(stroke)
         return fitted(self.strokes)
 
-    def answer(self, name: Hashable, region: Box | None = None, unet: bool = False) -> Iterator[Answered]:
+    def answer(
+        self, name: Hashable, region: Box | None = None, unet: bool = False, doubt: bool = False
+    ) -> Iterator[Answered]:
         """Learn from the strokes, and answer a region (None: the whole plane) of a plane from its middle outwards.
 
         What is described already comes first and at once; the rest follows tile by tile.
@@ -357,23 +387,46 @@ class Instant:
         ----------
         unet
             Give the U-Net's answer wherever there is one.
+        doubt
+            Say how unsure the answer is, too.
         """
         canvas, classifier, rival = self._canvases[name], self.fit(), self._rivals.get(name)
         tiles = canvas.tiles(region)
         ready = [tile for tile in tiles if self.cache.get((name, tile)) is not None]
         left = [tile for tile in tiles if tile not in ready]
 
-        def part(tile: Tile) -> Iterator[Part]:
+        def part(tile: Tile) -> tuple[Part, ...]:
             described, box = self.described(name, tile), box_of(tile, canvas.shape)
+            if classifier is None:
+                return ()
+            unsure = classifier.doubt(described).reshape(_size(box)) if doubt else None
             if unet and rival is not None and rival[box].all():
-                yield box, rival[box].copy()
-            elif classifier is not None:
-                yield box, classifier.labels(described).reshape(box[0].stop - box[0].start, -1)
+                return (Part(box, rival[box].copy(), unsure),)
+            return (Part(box, classifier.labels(described).reshape(_size(box)), unsure),)
 
         if ready:
             yield Answered(tuple(p for tile in ready for p in part(tile)), len(left))
         for done, tile in enumerate(left, start=1):
-            yield Answered(tuple(part(tile)), len(left) - done)
+            yield Answered(part(tile), len(left) - done)
+
+    def next_place(self, names: Sequence[Hashable]) -> Iterator[Place | None]:
+        """Look for the part of some planes where a stroke would teach most; yields the best so far after each tile.
+
+        It is where the answer is least sure on average, never where something is painted already.
+        """
+        classifier, best, most = self.fit(), None, 0.0
+        for name, tile in [(n, t) for n in names for t in self._canvases[n].tiles()]:
+            painted = self._marks[name].painted[box_of(tile, self._canvases[name].shape)]
+            if classifier is not None and not painted.all():
+                box = box_of(tile, self._canvases[name].shape)
+                doubt = classifier.doubt(self.described(name, tile)).reshape(_size(box))
+                for part in _windows(_size(box)):
+                    if not painted[part].any() and (found := float(doubt[part].mean())) > most:
+                        rows, columns = (
+                            slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, part, strict=True)
+                        )
+                        best, most = (name, (rows, columns)), found
+            yield best
 
     def described(self, name: Hashable, tile: Tile) -> Tensor:
         """Return the description of a tile, made now or before."""
@@ -406,6 +459,10 @@ class Instant:
         if canvas.name not in self._rivals:
             self._rivals[canvas.name] = np.zeros(canvas.shape, dtype=np.uint8)
         self._rivals[canvas.name][box] = labels
+
+    def forget_rival(self) -> None:
+        """Forget the U-Net's answers: another one is in use."""
+        self._rivals.clear()
 
     def judge(self) -> Verdict:
         """Compare the U-Net with what is learned without the held-out strokes, on those that it has looked at."""

@@ -109,6 +109,17 @@ class Page:
         return not self.strokes.labels.any()
 
     @property
+    def labels(self) -> NDArray[Any]:
+        """The annotations as they stand now, of the image's `label_shape`; a view."""
+        shown = self.layer is not None and self.layer.data.size == self._labels.size
+        return np.asarray(self.layer.data).reshape(self.image.label_shape) if self.layer and shown else self._labels
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a stroke is being made."""
+        return self._pressed
+
+    @property
     def journal_path(self) -> Path | None:
         """The journal being written."""
         return self._journal.path if self._journal else None

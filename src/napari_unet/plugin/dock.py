@@ -26,6 +26,8 @@ from .batching import Batching
 from .click_panel import ClickPanel
 from .click_tool import ClickTool
 from .learning import Learning
+from .live import Live
+from .live_panel import LivePanel
 from .segment_panel import SegmentPanel, form_layout, in_time, label, narrow
 from .session import Message, Progress, Session
 from .train_panel import TrainPanel
@@ -71,7 +73,9 @@ class UNetDock(QWidget):
         self.click_tool = ClickTool(self.session, jobs.start)
         self.panels.addTab(ClickPanel(self.click_tool), "Click")
         self.learning = Learning(self.session)
-        self.train_panel = TrainPanel(self.learning, self)
+        self.live = Live(self.learning, jobs.start)
+        self.live_panel = LivePanel(self.live)
+        self.train_panel = TrainPanel(self.learning, self, self.live_panel)
         self.panels.addTab(self.train_panel, "Train")
 
         self.batch_panel = BatchPanel(Batching(self.session))
@@ -118,9 +122,10 @@ class UNetDock(QWidget):
         self.session.refresh_models()  # once more, now that what is wrong with it can be heard
         self._on_state("idle")
         self._warm_up = warm_up = jobs.start(_torch_devices, on_event=self._offer_devices)
-        running, learning, tool = self.session, self.learning, self.click_tool
+        running, learning, tool, live = self.session, self.learning, self.click_tool, self.live
         self.destroyed.connect(warm_up.cancel)  # the window was closed as a whole
         self.destroyed.connect(lambda: tool.close())
+        self.destroyed.connect(lambda: live.close())
         self.destroyed.connect(lambda: learning.close())
         self.destroyed.connect(lambda: running.close())
 
@@ -137,6 +142,7 @@ class UNetDock(QWidget):
             self._timer.stop()
             self._warm_up.cancel()
             self.click_tool.close()
+            self.live_panel.shut()
             self.train_panel.shut()
             self.session.close()
 

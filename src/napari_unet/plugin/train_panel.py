@@ -58,9 +58,11 @@ class TrainPanel(QWidget):
         What it shows and steers.
     window
         The widget in which the shortcuts hold.
+    live
+        What stands below the classes.
     """
 
-    def __init__(self, learning: Learning, window: QWidget | None = None) -> None:
+    def __init__(self, learning: Learning, window: QWidget | None = None, live: QWidget | None = None) -> None:
         super().__init__()
         self.learning = learning
         self.curve: Curve | None = None
@@ -151,6 +153,8 @@ class TrainPanel(QWidget):
         layout.addWidget(self.next)
         layout.addWidget(self.add)
         layout.addWidget(self.count)
+        if live is not None:
+            layout.addWidget(live)
         layout.addLayout(self.form)
         layout.addWidget(self.train)
         layout.addLayout(_row(self.stop, self.drop))
