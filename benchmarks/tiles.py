@@ -12,7 +12,6 @@ import argparse
 import itertools
 import json
 import multiprocessing
-import resource
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -95,10 +94,14 @@ def peak(edge: int, dims: int, base: int, answer: multiprocessing.connection.Con
     spec = nu.UNetSpec(dims=dims, channels=tuple(base * 2**i for i in range(5 if dims == 2 else 4)))
     executor = Executor(UNet(spec).eval(), "cpu")
     executor(np.zeros((1, 1, *(64 if dims == 2 else 16,) * dims), dtype=np.float32))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = highest_memory()
     executor(np.zeros((1, 1, *(edge,) * dims), dtype=np.float32))
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    answer.send(kilobytes * 1024 / edge**dims / 4 / base)
+    answer.send((highest_memory() - before) * 1024 / edge**dims / 4 / base)
+
+
+def highest_memory() -> int:
+    """Return this process's highest resident memory in KiB; `ru_maxrss` would count that of its parent too (Linux)."""
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
 
 
 def main() -> None:

@@ -91,6 +91,8 @@ def segmenting(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "3-running")
     wait(lambda: dock.session.state == "idle")
     dock.session.choose(tile=None)
+    dock.segment_panel.button.click()
+    wait(lambda: dock.session.state == "idle")
     save(viewer, "4-done")
 
     dock.segment_panel.objects.expand(animate=False)

@@ -608,6 +608,7 @@ def main() -> None:
         take_over(network, given)
         features = given.card.identity
     model = Model(card, network.to(memory_format=torch.channels_last).eval())
+    legs = start.card.training.get("legs", [])
     began, losses = time.monotonic(), []
     for event in optimise(model, sampler, settings, lambda _: None):
         if isinstance(event, StepDone):
@@ -618,12 +619,18 @@ def main() -> None:
             facts = {
                 "recipe": "training/click.py",
                 "ledger": "training/click_ledger.json",
-                "steps": len(losses),
-                "seed": options.seed,
                 "images": sum(not entry["held_out"] for entry in ledger),
                 "drawn": SYNTHETIC,
-                "features": features,
-                "minutes": round((time.monotonic() - began) / 60, 1),
+                "legs": [
+                    *legs,
+                    {
+                        "steps": len(losses),
+                        "learning_rate": options.learning_rate,
+                        "seed": options.seed,
+                        "features": features,
+                        "minutes": round((time.monotonic() - began) / 60, 1),
+                    },
+                ],
             }
             save_model(Model(replace(card, training=facts), event.model.network), options.out, half=True)
 

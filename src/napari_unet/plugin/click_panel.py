@@ -75,6 +75,7 @@ class ClickPanel(QWidget):
         layout.addWidget(QLabel("Correct objects that are there:"))
         layout.addLayout(grid)
         layout.addWidget(section("Mouse and keys", keys))
+        layout.addStretch(1)
         tool.changed.connect(self.refresh)
         self.refresh()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import napari.viewer
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QStackedWidget,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -36,6 +37,36 @@ REDRAW = 100
 """Milliseconds between two looks at the tiles that arrived."""
 READY = "Ready: press Segment."
 DEVICES = {"auto": "automatic", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)", "cpu": "processor (CPU)"}
+
+
+class Panels(QTabWidget):
+    """Tabs as tall as the panel in front; Qt would make them as tall as the tallest one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.currentChanged.connect(self.updateGeometry)
+
+    def hasHeightForWidth(self) -> bool:
+        """Texts wrap."""
+        return True
+
+    def heightForWidth(self, width: int) -> int:
+        """Return the height of the tabs and the panel in front."""
+        page, pages = self.currentWidget(), self.findChild(QStackedWidget)
+        assert page is not None
+        assert pages is not None
+        tabs = super().sizeHint().height() - pages.sizeHint().height()
+        inside = page.heightForWidth(width) if page.hasHeightForWidth() else page.sizeHint().height()
+        return int(tabs + inside)
+
+    def sizeHint(self) -> QSize:
+        """Return as much width as the widest needs, and the height of the one in front."""
+        width = super().sizeHint().width()
+        return QSize(width, self.heightForWidth(self.width()))
+
+    def minimumSizeHint(self) -> QSize:
+        """Likewise: what does not fit the window is scrolled by the dock."""
+        return QSize(super().minimumSizeHint().width(), self.heightForWidth(self.width()))
 
 
 class UNetDock(QWidget):
@@ -66,7 +97,7 @@ class UNetDock(QWidget):
         top.addRow(label("device"), self.device)
 
         self.segment_panel = SegmentPanel(self.session)
-        self.panels = QTabWidget()
+        self.panels = Panels()
         self.panels.setTabBarAutoHide(True)
         self.panels.setDocumentMode(True)
         self.panels.addTab(self.segment_panel, "Segment")

@@ -146,6 +146,7 @@ class SegmentPanel(QWidget):
         layout.addWidget(self.advanced)
         layout.addWidget(self.same)
         layout.addLayout(same)
+        layout.addStretch(1)
 
         session.changed.connect(self.refresh)
         session.state_changed.connect(self.refresh)
