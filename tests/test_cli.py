@@ -280,6 +280,27 @@ def test_planes_are_linked_and_written_as_zarr(run) -> None:
     assert open_image(Path("results/a_labels.zarr")).axes == "zyx"
 
 
+def test_segment_on_the_workers_of_a_scheduler(run) -> None:
+    distributed = pytest.importorskip("distributed")
+    save("a.tif")
+    with distributed.LocalCluster(1, processes=False, dashboard_address=None) as cluster:
+        status, out, err = run(
+            "segment",
+            "a.tif",
+            "missing.tif",
+            "-o",
+            "there",
+            "--model",
+            "tiny",
+            "--scheduler",
+            cluster.scheduler_address,
+        )
+    assert (status, out) == (1, f"{Path('there/a_labels.tif')}\n")
+    assert "1 done, 1 failed." in err
+    run("segment", "a.tif", "-o", "here.tif", "--model", "tiny")
+    np.testing.assert_array_equal(tifffile.imread("there/a_labels.tif"), tifffile.imread("here.tif"))
+
+
 # ---------------------------------------------------------------- click
 
 

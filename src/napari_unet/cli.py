@@ -5,6 +5,7 @@ The engine is imported inside the commands, so that ``--help`` need not wait for
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import math
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .engine.batch import BatchPlan, BatchReport, Outcome
     from .engine.image import Image
     from .engine.inference import Segmented
     from .engine.lesson import Lesson
@@ -132,17 +134,15 @@ def segment(
             "--format", help="Of the labels in a folder: .tif, .zarr (large ones region by region), .npy, .png."
         ),
     ] = ".tif",
+    workers: Annotated[
+        int, typer.Option(help="Compute in so many processes, one for each GPU or a few cores; 0: in this one.")
+    ] = 0,
+    scheduler: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Compute on the workers of a dask scheduler, tcp://server:8786.")
+    ] = "",
 ) -> None:
     """Segment images and write their labels; prints the path of each file written."""
-    from .engine.batch import (
-        BatchDone,
-        ItemFinished,
-        ItemProgress,
-        ItemStarted,
-        plan_batch,
-        probabilities_path,
-        run_batch,
-    )
+    from .engine.batch import plan_batch
     from .engine.library import Library
     from .engine.settings import BatchSettings
 
@@ -153,36 +153,60 @@ def segment(
         "minimal_size": minimal_size,
     }
     one = _settings(loaded, thresholds, channel=channel, device=device, tile=tile, probabilities=probabilities)
-    plan = plan_batch(images, out, loaded, BatchSettings(one, ending=ending, link=link, resume=resume), axes)
+    settings = BatchSettings(one, ending=ending, link=link, resume=resume, workers=workers, scheduler=scheduler)
+    plan = plan_batch(images, out, loaded, settings, axes)
     if plan.warning:
         _complain(plan.warning)
-    total = len(plan.items)
-    draw, close = _silent()
-    try:
-        for event in run_batch(plan, loaded):
-            if isinstance(event, ItemStarted):
-                draw, close = _progress(event.item.name + (f" ({event.number + 1} of {total})" if total > 1 else ""))
-            elif isinstance(event, ItemProgress):
-                draw(event.done, event.tiles)
-            elif isinstance(event, ItemFinished):
-                close()
-                outcome = event.outcome
-                if outcome.state == "done":
-                    print(outcome.target, flush=True)
-                    if probabilities:
-                        print(probabilities_path(event.item.target), flush=True)
-                if outcome.sentence:
-                    about = outcome.target if outcome.state in ("done", "skipped") else outcome.source
-                    _complain(outcome.sentence if about in outcome.sentence else f"{about}: {outcome.sentence}")
-            elif isinstance(event, BatchDone):
-                if report:
-                    event.report.save(Path(report))
-                if not event.report.complete:
-                    if total > 1:
-                        _complain(f"{event.report.sentence()}.")
-                    raise typer.Exit(1)
-    finally:
-        close()
+    outcome = _run_plan(plan, loaded)
+    if report:
+        outcome.save(Path(report))
+    if not outcome.complete:
+        if len(plan.items) > 1:
+            _complain(f"{outcome.sentence()}.")
+        raise typer.Exit(1)
+
+
+def _run_plan(plan: BatchPlan, loaded: Model) -> BatchReport:
+    """Run a batch with progress on stderr, of the item under way or (by workers) of all; prints what is written."""
+    from .engine.batch import BatchDone, ItemFinished, ItemProgress, ItemStarted, run_batch
+
+    total, todo = len(plan.items), len(plan.todo)
+    apart = bool(plan.settings.workers or plan.settings.scheduler)
+    shares: dict[int, float] = {}
+    draw, close = _progress(f"{todo} image{'s' * (todo != 1)}", "%") if apart and todo else _silent()
+    with contextlib.closing(run_batch(plan, loaded)) as events:  # type: ignore[type-var]
+        try:
+            for event in events:
+                if isinstance(event, ItemStarted) and not apart:
+                    of = f" ({event.number + 1} of {total})" if total > 1 else ""
+                    draw, close = _progress(event.item.name + of)
+                elif isinstance(event, ItemProgress) and not apart:
+                    draw(event.done, event.tiles)
+                elif isinstance(event, ItemProgress):
+                    shares[event.number] = event.done / max(1, event.tiles)
+                    draw(round(100 * sum(shares.values()) / todo), 100)
+                elif isinstance(event, ItemFinished):
+                    shares[event.number] = 1.0
+                    if not apart:
+                        close()
+                    _print_outcome(event.outcome, probabilities=plan.settings.segment.probabilities)
+                elif isinstance(event, BatchDone):
+                    return event.report
+        finally:
+            close()
+    raise AssertionError("run_batch() ends with BatchDone")
+
+
+def _print_outcome(outcome: Outcome, *, probabilities: bool) -> None:
+    from .engine.batch import probabilities_path
+
+    if outcome.state == "done":
+        print(outcome.target, flush=True)
+        if probabilities:
+            print(probabilities_path(Path(outcome.target)), flush=True)
+    if outcome.sentence:
+        about = outcome.target if outcome.state in ("done", "skipped") else outcome.source
+        _complain(outcome.sentence if about in outcome.sentence else f"{about}: {outcome.sentence}")
 
 
 def _settings(loaded: Model, thresholds: dict[str, float | int | None], **others: Any) -> SegmentSettings:

@@ -90,6 +90,7 @@ def test_a_truncated_file_is_known_before_it_is_read(tmp_path: Path, tiny: Model
     [
         ((40, 50), replace(SETTINGS, segment=replace(CPU, channel=3)), "Channel 3 was asked for"),
         ((40, 50), replace(SETTINGS, link="t"), "no axis t of planes to link"),
+        ((9, 40, 50), replace(SETTINGS, ending=".png"), "PNG cannot hold labels of shape (9, 40, 50)"),
     ],
 )
 def test_what_does_not_fit_is_known_before(
@@ -103,8 +104,30 @@ def test_an_image_too_large_for_memory_is_known_before(tmp_path: Path, tiny: Mod
     huge = Image(
         zarr.create_array(zarr.storage.MemoryStore(), shape=(10**6, 10**6), chunks=(1000, 1000), dtype="u1"), "yx"
     )
-    assert "write it as .zarr" in problem_of(plan_batch([huge], tmp_path / "out", tiny, SETTINGS))
+    npy = replace(SETTINGS, ending=".npy")
+    assert "write it as .zarr or .tif" in problem_of(plan_batch([huge], tmp_path / "out", tiny, npy))
     assert problem_of(plan_batch([huge], tmp_path / "out", tiny, replace(SETTINGS, ending=".zarr"))) == ""
+
+
+def test_an_image_without_pixels_is_known_before(tmp_path: Path, tiny: Model) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((0, 50)))
+    assert "is empty" in problem_of(plan_batch([tmp_path / "a.npy"], tmp_path / "out", tiny, SETTINGS))
+
+
+def test_images_of_one_name_would_replace_each_other(tmp_path: Path, tiny: Model) -> None:
+    one, other = save(tmp_path / "one" / "a.tif"), save(tmp_path / "other" / "a.tif")
+    plan = plan_batch([one, other], tmp_path / "out", tiny, SETTINGS)
+    assert [item.problem for item in plan.items] == [
+        f"{one} and {other} would both be written to {tmp_path / 'out' / 'a_labels.tif'}: rename one of them."
+    ] * 2
+
+
+def test_images_of_any_shape_and_axes_go_together(tmp_path: Path, tiny: Model) -> None:
+    tifffile.imwrite(tmp_path / "rgb.tif", np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8))
+    sources = [save(tmp_path / "plane.tif"), save(tmp_path / "stack.tif", 9, 30, 60), tmp_path / "rgb.tif"]
+    assert run(sources, tmp_path / "out", tiny).complete
+    shapes = {p.name: tifffile.imread(tmp_path / "out" / f"{p.stem}_labels.tif").shape for p in sources}
+    assert shapes == {"plane.tif": (40, 50), "stack.tif": (9, 30, 60), "rgb.tif": (40, 50)}
 
 
 def test_an_output_without_a_record_is_not_replaced(tmp_path: Path, tiny: Model) -> None:
@@ -141,7 +164,11 @@ def test_one_broken_image_stops_no_other(tmp_path: Path, tiny: Model) -> None:
     broken.write_bytes(b"II*\0 no tiff")
     events = list(run_batch(plan_batch([good[0], broken, good[1]], tmp_path / "out", tiny, SETTINGS), tiny))
     assert [e.number for e in events if isinstance(e, ItemStarted)] == [0, 2]
-    assert [e.outcome.state for e in events if isinstance(e, ItemFinished)] == ["done", "failed", "done"]
+    assert [(e.number, e.outcome.state) for e in events if isinstance(e, ItemFinished)] == [
+        (1, "failed"),  # known before
+        (0, "done"),
+        (2, "done"),
+    ]
     assert [(e.done, e.tiles) for e in events if isinstance(e, ItemProgress)][:4] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     report = events[-1].report
     assert not report.complete

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 import zarr
 
-from napari_unet.engine import regions
+from napari_unet.engine import files, regions
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.errors import FileError, InvalidImage
 from napari_unet.engine.files import open_image
@@ -180,6 +183,42 @@ def test_the_pyramid_takes_every_second_pixel(tmp_path: Path, tiny: Model, rng: 
     np.testing.assert_array_equal(group["1"][...], found[::2, ::2])
     assert [d["path"] for d in group.attrs["ome"]["multiscales"][0]["datasets"]] == ["0", "1"]
     assert json.dumps(group.attrs["napari-unet"])
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_is_written_in_tiles(big: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "TILE", 64)
+    monkeypatch.setattr(files, "BIG", 100 if big else 1 << 31)
+    stack = np.stack([hills((100, 140), 20, seed) for seed in range(2)])
+    image = Image(stack, "zyx", (2.0, 0.5, 0.5), "micrometer", "stack")
+    found = by_regions(image, landscape_model(), BatchSettings(CPU, block=48), tmp_path / "l.tif")
+    np.testing.assert_array_equal(
+        found, by_regions(image, landscape_model(), BatchSettings(CPU, block=48), tmp_path / "l.zarr")
+    )
+    with tifffile.TiffFile(tmp_path / "l.tif") as file:
+        page = file.pages.first
+        assert (file.is_bigtiff, file.is_ome, page.tile, page.dtype) == (big, True, (64, 64), np.uint8)
+    written = open_image(tmp_path / "l.tif")
+    assert (written.axes, written.spacing, written.unit) == ("zyx", (2.0, 0.5, 0.5), "micrometer")
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_tile_is_read_while_the_one_before_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    read, compute = regions.read_normalised, regions.Executor.__call__
+    monkeypatch.setattr(regions, "read_normalised", lambda *given: (begun.append("read"), read(*given))[1])
+
+    def computed(self, tile):
+        deadline = time.monotonic() + 20
+        wanted = min(2 + begun.count("compute"), 4)  # of four tiles: the one computed and the next
+        while begun.count("read") < wanted and time.monotonic() < deadline:
+            threading.Event().wait(0.01)
+        begun.append("compute")
+        return compute(self, tile)
+
+    monkeypatch.setattr(regions.Executor, "__call__", computed)
+    by_regions(Image(hills((64, 64), 5), "yx"), landscape_model(), BatchSettings(CPU, block=64), tmp_path / "l.zarr")
+    assert begun == ["read", "read", "compute", "read", "compute", "read", "compute", "compute"]
 
 
 def test_an_image_that_cannot_be_segmented_leaves_nothing_behind(tmp_path: Path, tiny: Model) -> None:

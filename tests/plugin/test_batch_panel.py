@@ -62,6 +62,12 @@ def test_an_added_path_that_is_unticked_is_removed(panel: BatchPanel) -> None:
     assert panel.batching.paths == []
 
 
+def test_a_scheduler_can_be_named(panel: BatchPanel) -> None:
+    panel.scheduler.setText(" tcp://server:8786 ")
+    panel.scheduler.editingFinished.emit()
+    assert panel.batching.settings.scheduler == "tcp://server:8786"
+
+
 def test_nothing_is_cut_off(viewer, panel: BatchPanel, session, qtbot) -> None:
     session.choose_model(session.library.find("objects"))
     viewer.add_image(two_squares(), name="an image with a name much longer than the panel is wide, and more")

@@ -111,6 +111,18 @@ def test_a_result_opens_on_top_of_its_image(viewer, batching: Batching, jobs) ->
     assert labels.data[8, 8] == 1
 
 
+def test_a_scheduler_that_is_not_there_is_said_by_the_plan(
+    viewer, batching: Batching, jobs, heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytest.importorskip("napari_unet.engine.cluster"), "ANSWER", 0.3)
+    viewer.add_image(two_squares(), name="squares")
+    batching.choose(scheduler="tcp://127.0.0.1:1")
+    batching.check()
+    jobs.finish()
+    assert heard.last.is_error
+    assert heard.last.text.startswith("The scheduler tcp://127.0.0.1:1 does not answer")
+
+
 def test_another_model_drops_the_plan(viewer, batching: Batching, jobs) -> None:
     viewer.add_image(two_squares(), name="squares")
     batching.check()
@@ -123,8 +135,8 @@ def test_the_command_names_what_was_chosen(batching: Batching, tmp_path: Path) -
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 4), np.uint8))
     batching.session.choose_model(batching.session.library.find("objects"))
     batching.add(str(tmp_path / "a.tif"))
-    batching.choose(ending=".zarr", link="z")
+    batching.choose(ending=".zarr", link="z", scheduler="tcp://server:8786")
     assert shlex.split(batching.command()) == [
         *("napari-unet", "segment", str(tmp_path / "a.tif"), "-o", f"{tmp_path / 'out'}/", "--model", "objects@1"),
-        *("--format", ".zarr", "--link", "z", "--device", "cpu"),
+        *("--format", ".zarr", "--link", "z", "--scheduler", "tcp://server:8786", "--device", "cpu"),
     ]

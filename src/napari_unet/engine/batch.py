@@ -7,16 +7,19 @@ it was made from. Only an output whose record fits is taken for finished.
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import os
+import secrets
 import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -24,19 +27,23 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from .card import OBJECT_MAPS
-from .errors import FileError, InvalidSettings, NapariUnetError
+from .errors import ClusterError, FileError, InvalidSettings, NapariUnetError
 from .execution import Executor, pick_device
 from .files import DAMAGED, checked_ending, collect_inputs, is_zarr, open_image, stem, write_labels, write_maps
 from .image import Image, describe
 from .inference import Segmented, TileDone, segment
 from .linking import link
 from .model import Model
-from .regions import RegionDone, RegionsDone, segment_by_regions, work_folder
+from .regions import Piece, RegionDone, RegionsDone, Run, Spread, segment_by_regions, work_folder
 from .settings import BatchSettings
 from .storage import write_atomically
 
+if TYPE_CHECKING:
+    from .cluster import Crew, Desk
+
 LARGE = 1 << 25
-"""Images of more label pixels than this are computed region by region if the output is a .zarr."""
+"""Images of more label pixels than this are computed region by region if the output is one of BY_REGIONS."""
+BY_REGIONS = (".zarr", ".tif", ".tiff")
 BYTES_A_PIXEL = {"objects": 40, "semantic": 12}
 """Memory for an image computed at once: pixels, maps, labels, watershed."""
 SCRATCH_A_PIXEL = {"objects": 12, "semantic": 1}
@@ -88,6 +95,11 @@ class BatchPlan:
     def seconds(self) -> float:
         """Estimated time of all; 0: not known."""
         return sum(item.seconds for item in self.todo)
+
+    @property
+    def bytes(self) -> int:
+        """Estimated disk space for all."""
+        return sum(item.bytes for item in self.todo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +190,16 @@ def plan_batch(
 
     Raises
     ------
-    FileError, InvalidSettings, DeviceError
+    FileError, InvalidSettings, DeviceError, ClusterError
         For what concerns the whole batch. What concerns one image stands in its item.
     """
-    pick_device(settings.segment.device)
+    if settings.scheduler:
+        with _cluster().connected(settings.scheduler):
+            pass  # it answers
+    else:
+        pick_device(settings.segment.device)
+    if settings.workers:
+        _cluster()
     if model.card.task == "click":
         raise InvalidSettings(
             f"The model {model.card.name!r} answers clicks: choose another one to segment whole images."
@@ -217,7 +235,9 @@ def plan_batch(
 
 
 def with_times(plan: BatchPlan, model: Model) -> BatchPlan:
-    """Return the plan with estimated times, from one tile computed now."""
+    """Return the plan with estimated times, from one tile computed now; without them where others compute."""
+    if plan.settings.workers or plan.settings.scheduler:
+        return plan
     spec = model.card.spec
     executor = Executor(model.network, pick_device(plan.settings.segment.device))
     edge = 256 if spec.dims == 2 else 64
@@ -229,36 +249,33 @@ def with_times(plan: BatchPlan, model: Model) -> BatchPlan:
     return replace(plan, items=tuple(replace(item, seconds=item.pixels * a_pixel) for item in plan.items))
 
 
-def run_batch(plan: BatchPlan, model: Model) -> Iterator[ItemStarted | ItemProgress | ItemFinished | BatchDone]:
+Event = ItemStarted | ItemProgress | ItemFinished
+
+
+def run_batch(plan: BatchPlan, model: Model) -> Iterator[Event | BatchDone]:
     """Segment the images of a plan. To pause, ask for no further event; to cancel, close the generator.
 
     An item that fails does not stop the others, except where the disk is full or the output folder is gone.
+
+    Raises
+    ------
+    ClusterError
+        If workers were asked for and are not there, or the scheduler went away while images were computed side by side.
     """
-    outcomes: list[Outcome] = []
-    stopped = ""
+    outcomes: dict[int, Outcome] = {}
     for number, item in enumerate(plan.items):
-        outcome = Outcome(item.name, _origin(item.source), str(item.target), "done")
-        if item.problem:
-            outcome = replace(outcome, state="failed", sentence=item.problem)
-        elif item.finished:
-            outcome = replace(outcome, state="skipped", sentence=item.note)
-            shutil.rmtree(work_folder(item.target), ignore_errors=True)  # left by a kill at the very end
-        elif stopped:
-            outcome = replace(outcome, state="not begun", sentence=stopped)
-        else:
-            yield ItemStarted(number, item)
-            began = time.perf_counter()
-            try:
-                for done, tiles in _computed(item, plan, model):
-                    yield ItemProgress(number, done, tiles)
-                outcome = replace(outcome, sentence=item.note, seconds=round(time.perf_counter() - began, 3))
-            except (NapariUnetError, *DAMAGED, MemoryError) as error:
-                outcome = replace(outcome, state="failed", sentence=_sentence(error, item))
-                if _is_lost(error):
-                    stopped = "The output folder is full or gone: free some space or bring it back, then resume."
-        outcomes.append(outcome)
-        yield ItemFinished(number, item, outcome)
-    yield BatchDone(BatchReport(model.card.identity, tuple(outcomes)))
+        if item.problem or item.finished:
+            outcomes[number] = _outcome(item, "failed" if item.problem else "skipped", item.problem or item.note)
+            if item.finished:
+                shutil.rmtree(work_folder(item.target), ignore_errors=True)  # left by a kill at the very end
+            yield ItemFinished(number, item, outcomes[number])
+    todo = [(number, item) for number, item in enumerate(plan.items) if number not in outcomes]
+    apart = bool(todo and (plan.settings.workers or plan.settings.scheduler))
+    for event in (_by_crew if apart else _here)(todo, plan, model):
+        if isinstance(event, ItemFinished):
+            outcomes[event.number] = event.outcome
+        yield event
+    yield BatchDone(BatchReport(model.card.identity, tuple(outcomes[i] for i in range(len(plan.items)))))
 
 
 def record_path(target: Path) -> Path:
@@ -313,16 +330,18 @@ def _checked(item: BatchItem, model: Model, settings: BatchSettings, axes: str |
             raise FileError(
                 f"{item.name!r} has no axis {settings.link} of planes to link: name its axes, or do not link."
             )
+        if item.target.suffix.lower() == ".png" and np.prod(image.label_shape) != np.prod(image.label_shape[-2:]):
+            raise FileError(f"PNG cannot hold labels of shape {image.label_shape}: choose the format .tif or .zarr.")
         _check_place(item)
     except (NapariUnetError, OSError) as error:
         return replace(item, problem=str(error))
     pixels = int(np.prod([float(n) for n in image.label_shape]))
-    by_regions = item.target.suffix.lower() == ".zarr" and pixels > LARGE and not settings.segment.probabilities
+    by_regions = item.target.suffix.lower() in BY_REGIONS and pixels > LARGE and not settings.segment.probabilities
     needed = pixels * BYTES_A_PIXEL[task]
     if not by_regions and needed > psutil.virtual_memory().available:
         return replace(
             item,
-            problem=f"{item.name!r} would need about {in_bytes(needed)} of memory: write it as .zarr, region by region.",
+            problem=f"{item.name!r} would need about {in_bytes(needed)} of memory: write it as .zarr or .tif, region by region.",
         )
     scratch = int(np.prod([float(n) for n in first.shape])) * SCRATCH_A_PIXEL[task] if by_regions else 0
     item = replace(
@@ -418,10 +437,11 @@ def _space(plan: BatchPlan) -> str:
     """Say if the disk is likely too small."""
     if not plan.todo:
         return ""
-    needed = sum(item.bytes for item in plan.todo)
     there = next(p for p in plan.todo[0].target.absolute().parents if p.exists())
     free = shutil.disk_usage(there).free
-    return f"About {in_bytes(needed)} may be needed in {there}, but {in_bytes(free)} are free." if needed > free else ""
+    if plan.bytes <= free:
+        return ""
+    return f"About {in_bytes(plan.bytes)} may be needed in {there}, but {in_bytes(free)} are free."
 
 
 def in_bytes(count: float) -> str:
@@ -436,37 +456,283 @@ def in_bytes(count: float) -> str:
 # ---------------------------------------------------------------- the run
 
 
-def _computed(item: BatchItem, plan: BatchPlan, model: Model) -> Iterator[tuple[int, int]]:
-    """Segment and write one item; yields how many of how many tiles are done."""
-    settings = plan.settings
-    image = item.source if isinstance(item.source, Image) else open_image(item.source, axes=plan.axes)
-    record = _record(item, model, settings, plan.axes)
-    beside = record_path(item.target)
-    if item.by_regions or item.target.exists():  # also if killed now, the output will be known for our own
-        _write_json(beside, record | {"state": "under way"})
+FULL = "The output folder is full or gone: free some space or bring it back, then resume."
+Numbered = Sequence[tuple[int, BatchItem]]
+
+
+def _here(todo: Numbered, plan: BatchPlan, model: Model) -> Iterator[Event]:
+    """Compute items in this process, one after the other."""
+    yield from _one_by_one(todo, lambda item: _computed(item, plan.settings, plan.axes, model), lambda: "")
+
+
+def _one_by_one(
+    todo: Numbered, computed: Callable[[BatchItem], Iterator[tuple[int, int]]], lost: Callable[[], str]
+) -> Iterator[Event]:
+    """Compute items one after the other; `lost` says after a failure why no later one would fare better."""
+    stopped = ""
+    for number, item in todo:
+        if stopped:
+            yield ItemFinished(number, item, _outcome(item, "not begun", stopped))
+            continue
+        yield ItemStarted(number, item)
+        began = time.perf_counter()
+        try:
+            for done, tiles in computed(item):
+                yield ItemProgress(number, done, tiles)
+        except (NapariUnetError, *DAMAGED, MemoryError) as error:
+            outcome = _outcome(item, "failed", _sentence(error, item))
+            stopped = FULL if _is_lost(error) else lost()
+        else:
+            outcome = _outcome(item, "done", item.note, time.perf_counter() - began)
+        yield ItemFinished(number, item, outcome)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made:
+    """What is written of an item that was computed at once."""
+
+    labels: NDArray[np.integer]
+    probabilities: NDArray[np.float32] | None
+    about: dict[str, Any]
+
+
+Steps = Generator[tuple[int, int], None, Any]
+"""Yields how many of how many tiles are done."""
+
+
+def _computed(item: BatchItem, settings: BatchSettings, axes: str | None, model: Model) -> Steps:
+    """Segment and write one item."""
+    image = _opened(item, axes)
+    record = _record(item, model, settings, axes)
     if item.by_regions:
-        for event in segment_by_regions(image, model, settings, item.target, record["source"]):
-            if isinstance(event, RegionDone):
-                yield event.done, event.tiles
-            elif isinstance(event, RegionsDone):
-                _write_json(beside, record | {"state": "done"})
+        yield from _regions(item, image, settings, model, record)
     else:
-        result = None
-        for happened in segment(image, model, settings.segment):
-            if isinstance(happened, TileDone):
-                yield happened.done, happened.tiles
-            elif isinstance(happened, Segmented):
-                result = happened
-        assert result is not None, "segment() ends with Segmented"
-        labels = _linked(result.labels, image, model, settings)
-        about = result.record | (
-            {} if settings.link == "none" else {"link": settings.link, "overlap": settings.overlap}
+        made = yield from _made(image, settings, model)
+        _write(item, made, image, model, record)
+
+
+def _opened(item: BatchItem, axes: str | None) -> Image:
+    return item.source if isinstance(item.source, Image) else open_image(item.source, axes=axes)
+
+
+def _regions(
+    item: BatchItem,
+    image: Image,
+    settings: BatchSettings,
+    model: Model,
+    record: dict[str, Any],
+    spread: Spread | None = None,
+) -> Steps:
+    """Segment and write an item region by region."""
+    beside = record_path(item.target)
+    _write_json(beside, record | {"state": "under way"})  # if killed now, the output will be known for our own
+    for event in segment_by_regions(image, model, settings, item.target, record["source"], spread):
+        if isinstance(event, RegionDone):
+            yield event.done, event.tiles
+        elif isinstance(event, RegionsDone):
+            _write_json(beside, record | {"state": "done"})
+
+
+def _made(image: Image, settings: BatchSettings, model: Model) -> Generator[tuple[int, int], None, Made]:
+    """Segment an image at once."""
+    result = None
+    for happened in segment(image, model, settings.segment):
+        if isinstance(happened, TileDone):
+            yield happened.done, happened.tiles
+        elif isinstance(happened, Segmented):
+            result = happened
+    assert result is not None, "segment() ends with Segmented"
+    linked = {} if settings.link == "none" else {"link": settings.link, "overlap": settings.overlap}
+    return Made(_linked(result.labels, image, model, settings), result.probabilities, result.record | linked)
+
+
+def _write(item: BatchItem, made: Made, image: Image, model: Model, record: dict[str, Any]) -> None:
+    """Write what was made of an item, and then its record."""
+    beside = record_path(item.target)
+    if item.target.exists():
+        _write_json(beside, record | {"state": "under way"})  # as above
+    write_labels(item.target, made.labels, image, made.about)
+    if made.probabilities is not None:
+        names = OBJECT_MAPS if model.card.task == "objects" else model.card.classes
+        write_maps(probabilities_path(item.target), made.probabilities, image, names, made.about)
+    _write_json(beside, record | {"state": "done"})
+
+
+# ---------------------------------------------------------------- the run, by the workers of a cluster
+
+
+def _cluster() -> Any:
+    """Return the module `cluster`, which needs packages that not everybody has."""
+    if importlib.util.find_spec("distributed") is None:
+        raise ClusterError("Workers need the package distributed: say pip install 'napari-unet[cluster]'.")
+    from . import cluster
+
+    return cluster
+
+
+def _by_crew(todo: Numbered, plan: BatchPlan, model: Model) -> Iterator[Event]:
+    """Have items computed by workers: small images side by side, then large ones one by one, their regions side by side."""
+    settings = plan.settings
+    crew: AbstractContextManager[Crew] = _cluster().crew(model, settings.workers, settings.scheduler)
+    with crew as workers:
+        seen = _seen([item for _, item in todo], workers, everywhere=bool(settings.workers))
+        small = [(number, item) for number, item in todo if not item.by_regions]
+        stopped = yield from _side_by_side(small, plan, model, workers, seen)
+        large = [(number, item) for number, item in todo if item.by_regions]
+        if stopped:
+            yield from (ItemFinished(n, item, _outcome(item, "not begun", stopped)) for n, item in large)
+            return
+        yield from _one_by_one(
+            large,
+            lambda item: _regions_by(workers, item, plan, model, seen),
+            lambda: "" if workers.alive else "The scheduler is gone: start it again, then resume.",
         )
-        write_labels(item.target, labels, image, about)
-        if result.probabilities is not None:
-            names = OBJECT_MAPS if model.card.task == "objects" else model.card.classes
-            write_maps(probabilities_path(item.target), result.probabilities, image, names, about)
-        _write_json(beside, record | {"state": "done"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the workers find at the same place as we: files, and folders for outputs."""
+
+    sources: frozenset[Path]
+    folders: frozenset[Path]
+
+    def both(self, item: BatchItem) -> bool:
+        """Tell whether they see an item's source and the folder of its output."""
+        return item.source in self.sources and item.target.parent in self.folders
+
+
+def _seen(items: Sequence[BatchItem], workers: Crew, *, everywhere: bool) -> _Seen:
+    sources = sorted({item.source for item in items if isinstance(item.source, Path)})
+    folders = sorted({item.target.parent for item in items})
+    if everywhere:
+        return _Seen(frozenset(sources), frozenset(folders))
+    sees = dict(zip(sources, workers.sees([source.absolute() for source in sources]), strict=True))
+    with _marked(folders) as marks:
+        seen = dict(zip(folders, workers.sees([mark.absolute() for mark in marks]), strict=True))
+    return _Seen(frozenset(s for s in sources if sees[s]), frozenset(f for f in folders if seen[f]))
+
+
+@contextmanager
+def _marked(folders: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give a new file in each folder, which a folder of the same name elsewhere does not have."""
+    marks = [folder / f".napari-unet-{secrets.token_hex(8)}" for folder in folders]
+    try:
+        for mark in marks:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        yield marks
+    except OSError as error:
+        raise FileError(f"{error.filename} cannot be written: {error.strerror}; choose another output.") from error
+    finally:
+        for mark in marks:
+            mark.unlink(missing_ok=True)
+
+
+def _side_by_side(
+    todo: Numbered, plan: BatchPlan, model: Model, workers: Crew, seen: _Seen
+) -> Generator[Event, None, str]:
+    """Have each item computed by a worker; returns why the batch must stop, if it must."""
+    from .cluster import Done, Told
+
+    settings, axes = plan.settings, plan.axes
+    handed: list[tuple[int, BatchItem, float]] = []
+    failed: list[tuple[int, BatchItem, BaseException]] = []
+    open_, stopped = dict(todo), ""
+
+    def pieces() -> Iterator[tuple[BatchItem, BatchSettings, str | None, bool]]:
+        for number, item in todo:
+            source, writes = item.source, seen.both(item)
+            try:
+                if source not in seen.sources:  # so it is read here and sent
+                    image = _opened(item, axes)
+                    source = replace(image, array=np.asarray(image.array[...]))
+            except (NapariUnetError, *DAMAGED, MemoryError) as error:
+                failed.append((number, item, error))
+                continue
+            handed.append((number, item, time.perf_counter()))
+            source = source.absolute() if isinstance(source, Path) else source
+            yield replace(item, source=source, target=item.target.absolute()), settings, axes, writes
+
+    started: set[int] = set()
+    for news in workers.each(_on_worker, pieces()):
+        number, item, began = handed[news.number]
+        if number not in started:
+            started.add(number)
+            yield ItemStarted(number, item)
+        if isinstance(news, Told):
+            yield ItemProgress(number, news.done, news.of)
+            continue
+        assert isinstance(news, Done)
+        outcome, error = _outcome(item, "done", item.note, time.perf_counter() - began), news.error
+        if error is None and news.result is not None:
+            try:
+                _write(item, news.result, _opened(item, axes), model, _record(item, model, settings, axes))
+            except NapariUnetError as raised:
+                error = raised
+        if error is not None:
+            outcome = _outcome(item, "failed", _sentence(error, item))
+            stopped = FULL if _is_lost(error) else ""
+        del open_[number]
+        yield ItemFinished(number, item, outcome)
+        if stopped:
+            break
+    for number, item, error in failed:
+        del open_[number]
+        yield ItemFinished(number, item, _outcome(item, "failed", _sentence(error, item)))
+    yield from (ItemFinished(n, item, _outcome(item, "not begun", stopped)) for n, item in open_.items())
+    return stopped
+
+
+def _on_worker(desk: Desk, item: BatchItem, settings: BatchSettings, axes: str | None, writes: bool) -> Steps:
+    """Compute an item; write it if its folder is the same here, else return what was made."""
+    if desk.device:
+        settings = replace(settings, segment=replace(settings.segment, device=desk.device))
+    if writes:
+        yield from _computed(item, settings, axes, desk.model)
+        return None
+    return (yield from _made(_opened(item, axes), settings, desk.model))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a worker must know to compute pieces of an image."""
+
+    source: Path
+    axes: str | None
+    settings: BatchSettings
+    target: Path
+    identity: dict[str, Any]
+
+
+def _regions_by(workers: Crew, item: BatchItem, plan: BatchPlan, model: Model, seen: _Seen) -> Steps:
+    """Have the regions of an item computed by workers."""
+    from .cluster import Done
+
+    settings = plan.settings
+    if not seen.both(item) or not isinstance(item.source, Path):
+        raise ClusterError(
+            f"{_origin(item.source)} is computed region by region, so the workers must find it and "
+            f"{item.target.parent} under the same names: use a shared folder, or compute here."
+        )
+    record = _record(item, model, settings, plan.axes)
+    job = _Job(item.source.absolute(), plan.axes, settings, item.target.absolute(), record["source"])
+
+    def spread(pieces: Sequence[Piece]) -> Iterator[Piece | None]:
+        for news in workers.each(_piece_on_worker, ((job, piece) for piece in pieces)):
+            if isinstance(news, Done) and news.error is not None:
+                raise news.error
+            yield pieces[news.number] if isinstance(news, Done) else None
+
+    yield from _regions(item, _opened(item, plan.axes), settings, model, record, spread)
+
+
+def _piece_on_worker(desk: Desk, job: _Job, piece: Piece) -> Steps:
+    """Compute a piece of an image; what is prepared for it is kept for the next one."""
+    if desk.kept is None or desk.kept[0] != job:
+        image = open_image(job.source, axes=job.axes)
+        run = Run(image, desk.model, job.settings, job.target, job.identity, device=desk.device, joined=True)
+        desk.kept = job, run
+    yield from desk.kept[1].compute(piece)
 
 
 def _linked(labels: NDArray[np.integer], image: Image, model: Model, settings: BatchSettings) -> NDArray[np.integer]:
@@ -490,6 +756,10 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _origin(source: Path | Image) -> str:
     return source.name if isinstance(source, Image) else str(source)
+
+
+def _outcome(item: BatchItem, state: str, sentence: str = "", seconds: float = 0.0) -> Outcome:
+    return Outcome(item.name, _origin(item.source), str(item.target), state, sentence, round(seconds, 3))
 
 
 def _sentence(error: BaseException, item: BatchItem) -> str:

@@ -12,7 +12,8 @@
     │   └── LibraryError    the models folder cannot be read or written
     ├── FileError           a file cannot be read or written
     ├── DeviceError         the device asked for is not there, or failed
-    └── OutOfMemory         the job does not fit, even with the smallest tiles
+    ├── OutOfMemory         the job does not fit, even with the smallest tiles
+    └── ClusterError        a scheduler or its workers are not there, or not as they must be
 """
 
 
@@ -58,3 +59,7 @@ class DeviceError(NapariUnetError):
 
 class OutOfMemory(NapariUnetError):
     """The job does not fit into memory, even with the smallest tiles."""
+
+
+class ClusterError(NapariUnetError):
+    """A scheduler or its workers are not there, or not as they must be."""

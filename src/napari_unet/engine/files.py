@@ -45,6 +45,10 @@ LEVELS = 5
 HALVED = 512
 """Planes with edges from here on get a coarser level, up to LEVELS of them."""
 CHUNK = 1024
+TILE = 512
+"""Edge of the tiles of a TIFF."""
+BIG = 1 << 31
+"""Labels of more bytes than this make a BigTIFF; packed they may be few, but that is known too late."""
 UNITS = {
     "nm": "nanometer",
     "µm": "micrometer",
@@ -495,6 +499,23 @@ def _write_tiff(
 ) -> None:
     """Write an OME-TIFF; the plain resolution tags are set as well, since ImageJ's own reader looks only at these."""
     array, axes, spacing = _in_order(array, axes, spacing)
+    large = array.shape[-1] * array.shape[-2] > TILED
+    with _replacing(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            array,
+            photometric="minisblack",
+            compression="zlib",
+            predictor=array.dtype.kind != "f",
+            tile=(TILE, TILE) if large else None,
+            **_tiff_notes(axes, spacing, image, record, names),
+        )
+
+
+def _tiff_notes(
+    axes: str, spacing: tuple[float, ...], image: Image, record: dict[str, Any], names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what tifffile is told of the axes, the pixel size and the making of an OME-TIFF."""
     sizes = dict(zip(axes, spacing, strict=True))
     metadata: dict[str, Any] = {"axes": axes.upper(), "Name": image.name, "Description": json.dumps(record)}
     unit = unit_name(image.unit)
@@ -507,21 +528,12 @@ def _write_tiff(
     if names:
         metadata["Channel"] = {"Name": list(names)}
     centimetres = _CENTIMETRES.get(unit)
-    resolution = (1 / (sizes["x"] * centimetres), 1 / (sizes["y"] * centimetres)) if centimetres else None
-    large = array.shape[-1] * array.shape[-2] > TILED
-    with _replacing(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            array,
-            ome=True,
-            photometric="minisblack",
-            compression="zlib",
-            predictor=array.dtype.kind != "f",
-            tile=(512, 512) if large else None,
-            metadata=metadata,
-            resolution=resolution,
-            resolutionunit="CENTIMETER" if centimetres else None,
-        )
+    return {
+        "ome": True,
+        "metadata": metadata,
+        "resolution": (1 / (sizes["x"] * centimetres), 1 / (sizes["y"] * centimetres)) if centimetres else None,
+        "resolutionunit": "CENTIMETER" if centimetres else None,
+    }
 
 
 def _write_zarr(
@@ -590,7 +602,7 @@ def _ome_scale(axes: str, spacing: tuple[float, ...], level: int) -> list[dict[s
 
 
 class LabelStore:
-    """Labels of an image, written region by region into an OME-Zarr 0.5 that gets its name when it is finished.
+    """Labels of an image, written region by region into an OME-Zarr 0.5 that gets its name when it is finished, or a TIFF.
 
     Parameters
     ----------
@@ -618,8 +630,41 @@ class LabelStore:
         """Write a region of the label array."""
         self._array[self._sorted(region)] = labels.transpose(self._order)
 
-    def finish(self, path: Path, record: dict[str, Any]) -> None:
-        """Add the coarser levels and the metadata, and move it to `path`; what was there is replaced."""
+    def finish(self, path: Path, record: dict[str, Any], highest: int) -> None:
+        """Move the labels to `path`, a .zarr with coarser levels or a .tif in tiles; what was there is replaced.
+
+        `highest` is the highest label; the .tif holds the smallest type for it.
+        """
+        if path.suffix.lower() == ".zarr":
+            self._finish_zarr(path, record)
+            return
+        axes, spacing = "".join(self._sorted(tuple(self._image.label_axes))), self._sorted(self._image.label_spacing)
+        dtype = next(np.dtype(t) for t in (np.uint8, np.uint16, np.uint32) if highest <= np.iinfo(t).max)
+        with _replacing(path) as temporary:
+            tifffile.imwrite(
+                temporary,
+                self._tiles(dtype),
+                shape=self._array.shape,
+                dtype=dtype,
+                photometric="minisblack",
+                compression="zlib",
+                predictor=True,
+                tile=(TILE, TILE),
+                bigtiff=self._array.size * dtype.itemsize > BIG,
+                **_tiff_notes(axes, spacing, self._image, record, ()),
+            )
+
+    def _tiles(self, dtype: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+        """Yield every tile of every plane, filled up with 0 at the border; a row of tiles is read at once."""
+        *steps, height, width = self._array.shape
+        for position in np.ndindex(*steps):
+            for y in range(0, height, TILE):
+                row = np.asarray(self._array[(*position, slice(y, y + TILE))]).astype(dtype)
+                row = np.pad(row, [(0, TILE - len(row)), (0, -width % TILE)])
+                for x in range(0, width, TILE):
+                    yield np.ascontiguousarray(row[:, x : x + TILE])
+
+    def _finish_zarr(self, path: Path, record: dict[str, Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # importing it meets its own deprecated class
             from ome_zarr.format import FormatV05

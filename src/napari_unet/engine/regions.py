@@ -11,6 +11,9 @@ blocks of a plane or volume; each block of each stage depends on finished stages
    unknown does not reach is what the watershed of the whole image gives; and if it reaches the block, the margin is
    doubled. No object is cut, however large, and no largest size need be known.
 4. *number*: sizes are summed over the blocks, small objects left out and the others numbered, as the labels are written.
+
+The next tile is read and the last block written while the network computes. Blocks of a stage, or planes of a stack, can
+be handed to other processes (`Spread`), which open the same folder and compute them with `Piece`.
 """
 
 from __future__ import annotations
@@ -20,8 +23,9 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -53,6 +57,19 @@ REACH = math.ceil(4 * SMOOTHING)
 Region = tuple[slice, ...]
 Index = tuple[int, ...]
 """A block, counted along each axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Work that depends on finished stages only: a block of a stage, or (without a stage) a whole plane or volume."""
+
+    item: int
+    stage: str = ""
+    index: Index = ()
+
+
+Spread = Callable[[Sequence[Piece]], Iterator[Piece | None]]
+"""Has pieces computed elsewhere, in any order, and yields each when it is on disk, and None now and then until it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,16 @@ class Blocks:
                     yield axis, index, tuple(i + (a == axis) for a, i in enumerate(index))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """What a stage made of a block."""
+
+    pixels: tuple[tuple[Any, Region, NDArray[Any]], ...]
+    """Values with the array and the region of it where they belong."""
+    notes: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """What is remembered with the mark."""
+
+
 class Work:
     """The folder of an unfinished output: arrays, and a mark for everything that is done.
 
@@ -119,15 +146,22 @@ class Work:
         Where; begun anew if what is there was begun for another key.
     key
         All that decides the result.
+    joined
+        Somebody else has begun it; then another key is an error.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, *, joined: bool = False) -> None:
         self.folder = folder
         path = folder / "key.json"
+        if joined:
+            if not path.is_file() or path.read_text("utf-8") != key:
+                raise FileError(f"{folder} was begun for something else: run the batch again.")
+            return
         if folder.exists() and (not path.is_file() or path.read_text("utf-8") != key):
             shutil.rmtree(folder)
         if not folder.exists():
             write_atomically(path, key.encode())
+        zarr.open_group(str(folder / "arrays"), mode="a", zarr_format=3)  # by one, before others make arrays in it
 
     def has(self, name: str) -> bool:
         """Tell whether something is done."""
@@ -154,6 +188,12 @@ class Work:
         shutil.rmtree(self.folder / item, ignore_errors=True)
         shutil.rmtree(self.folder / "arrays" / item, ignore_errors=True)
 
+    def save(self, mark: str, found: Computed) -> None:
+        """Write what came out of a block, then its mark."""
+        for array, region, values in found.pixels:
+            array[region] = values
+        self.mark(mark, **found.notes)
+
     def finish(self) -> None:
         """Delete the folder."""
         (self.folder / "key.json").unlink(missing_ok=True)  # what a kill leaves is then not taken for good
@@ -161,9 +201,14 @@ class Work:
 
 
 def segment_by_regions(
-    image: Image, model: Model, settings: BatchSettings, target: Path, source: dict[str, Any]
+    image: Image,
+    model: Model,
+    settings: BatchSettings,
+    target: Path,
+    source: dict[str, Any],
+    spread: Spread | None = None,
 ) -> Iterator[RegionDone | RegionsDone]:
-    """Segment an image of any size into the OME-Zarr `target`; its memory is that of a few blocks.
+    """Segment an image of any size into the OME-Zarr or TIFF `target`; its memory is that of a few blocks.
 
     Started again with the same arguments it goes on after the last finished block, and the result is the same.
 
@@ -175,6 +220,8 @@ def segment_by_regions(
         Where the labels go; it is there when they are complete. Until then a hidden folder beside it holds the work.
     source
         What tells this image from another one.
+    spread
+        Who computes; None: this process.
 
     Raises
     ------
@@ -185,7 +232,9 @@ def segment_by_regions(
             f"{image.name!r} is computed region by region, which gives labels only: leave out probabilities."
         )
     try:
-        yield from _Run(image, model, settings, target, source).events()
+        run = Run(image, model, settings, target, source, spread)
+        with run.threads:
+            yield from run.events()
     except InvalidImage:
         shutil.rmtree(work_folder(target), ignore_errors=True)
         raise
@@ -203,112 +252,69 @@ def work_folder(target: Path) -> Path:
     return target.with_name(f".{target.name}.parts")
 
 
-class _Run:
-    """One call of `segment_by_regions`."""
+class Run:
+    """One image on its way into one output.
+
+    Parameters
+    ----------
+    image, model, settings, target, source, spread
+        As for `segment_by_regions`.
+    device
+        Where to compute; empty: as the settings say.
+    joined
+        The output was begun by another process, for which pieces are computed here.
+    """
 
     def __init__(
-        self, image: Image, model: Model, settings: BatchSettings, target: Path, source: dict[str, Any]
+        self,
+        image: Image,
+        model: Model,
+        settings: BatchSettings,
+        target: Path,
+        source: dict[str, Any],
+        spread: Spread | None = None,
+        *,
+        device: str = "",
+        joined: bool = False,
     ) -> None:
         spec = model.card.spec
         self.image, self.model, self.settings, self.target = image, model, settings, target
         self.items = list(image.items(spec.dims, settings.segment.channel, spec.in_channels))
         self.thresholds = settings.segment.objects or model.card.objects
-        self.device = pick_device(settings.segment.device)
+        self._device, self.spread = device or settings.segment.device, spread
         wanted = settings.block or BLOCK[spec.dims]
         shape = self.items[0].shape
         edge = tuple(-(-min(wanted, n) // s) * s for n, s in zip(shape, spec.total_stride, strict=True))
         self.blocks = Blocks(shape, edge)
         self.chunk = tuple(next(e // n for n in itertools.count(1) if e % n == 0 and e // n <= CHUNK) for e in edge)
-        how = asdict(replace(settings, resume=True, ending=".zarr"))
+        how = asdict(replace(settings, resume=True, ending=".zarr", workers=0, scheduler=""))
         key = {"model": model.card.content_hash, "settings": how, "source": source, "edge": edge}
-        self.work = Work(work_folder(target), json.dumps(key, sort_keys=True, default=str))
+        self.work = Work(work_folder(target), json.dumps(key, sort_keys=True, default=str), joined=joined)
         self.is_objects = model.card.task == "objects"
-        self.stages = 4 if self.is_objects else 1
+        self.linked = settings.link != "none" and self.is_objects
+        self.threads = ThreadPoolExecutor(2, "napari-unet disk")
+        """One reads the next tile and one writes the last block while the network computes."""
         self.done = 0
+        self._part: _Objects | _Classes | None = None
 
     @cached_property
     def executor(self) -> Executor:
         """The network, made ready when the first block needs it."""
-        return Executor(self.model.network, self.device)
+        return Executor(self.model.network, pick_device(self._device))
 
-    def events(self) -> Iterator[RegionDone | RegionsDone]:
-        linked = self.settings.link != "none" and self.is_objects
-        if self.work.has("begun") and not (self.work.folder / "final.zarr").is_dir() and self.target.exists():
-            yield RegionsDone()  # a kill came after the labels were moved to their place
-            self.work.finish()
-            return
-        final = self._labels("final")
-        self.work.mark("begun")
-        unlinked = self._labels("unlinked") if linked else final
-        scale = self._normalisation()
-        for number, item in enumerate(self.items):
-            name = str(number)
-            if self.work.has(f"item{name}"):
-                self.done += self.stages * len(self.blocks)
-                yield self.advance(0)
-                continue
-            if self.is_objects:
-                yield from _Objects(self, item, name, scale, unlinked).events()
-            else:
-                for index in self.blocks:
-                    if not self.work.has(mark := f"{name}/{index}"):
-                        for tile, logits in self.tiles(item, index, scale):
-                            region = item.region(tile.inner)
-                            classes = logits.argmax(0).astype(self._dtype)
-                            unlinked[region] = classes.reshape([s.stop - s.start for s in region])
-                        self.work.mark(mark)
-                    yield self.advance()
-                self.work.mark(f"item{name}", highest=np.array(len(self.model.card.classes) - 1))
-            self.work.drop(name)
-        if linked:
-            yield from self._link(unlinked, final)
-        record = record_of(
-            self.image, self.model, self.settings.segment, self.thresholds, scale, self.device, self.blocks.edge
-        )
-        if linked:
-            record |= {"link": self.settings.link, "overlap": self.settings.overlap}
-        final.finish(self.target, record)
-        yield RegionsDone()
-        self.work.finish()
+    @cached_property
+    def labels(self) -> LabelStore:
+        """The finished labels."""
+        return self._labels("final")
 
-    def tiles(self, item: Item, index: Index, scale: Normalisation) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-        """Run the network on a block; yields tiles with their logits, again from the start when memory ran out."""
-        spec, block = self.model.card.spec, self.blocks.region(index)
-        tile = (self.settings.segment.tile,) * spec.dims if self.settings.segment.tile else None
-        size = tile or self.executor.largest_tile(halo(spec))
-        while True:
-            plan = TilePlan.make(spec, tuple(s.stop - s.start for s in block), size)
-            try:
-                yield from run_tiles(
-                    self.executor, partial(read_normalised, item, scale), (_moved(t, block) for t in plan)
-                )
-                return
-            except OutOfMemory:
-                smallest = max(SMALLEST_TILE, *spec.total_stride)
-                if max(plan.step) <= smallest:
-                    raise
-                size = tuple(max(smallest, n // 2) for n in plan.step)
+    @cached_property
+    def unlinked(self) -> LabelStore:
+        """The labels of each plane or volume on its own."""
+        return self._labels("unlinked") if self.linked else self.labels
 
-    def advance(self, step: int = 1) -> RegionDone:
-        """Count a stage of a block."""
-        self.done += step
-        return RegionDone(self.done, self.stages * len(self.blocks) * len(self.items))
-
-    @property
-    def _dtype(self) -> np.dtype[Any]:
-        return np.dtype(
-            np.uint32 if self.is_objects else np.uint8 if len(self.model.card.classes) <= 256 else np.uint16
-        )
-
-    def _labels(self, name: str) -> LabelStore:
-        sizes = dict(zip(self.items[0].spatial, self.chunk, strict=True))
-        chunk = tuple(
-            min(n, sizes.get(a, 1)) for a, n in zip(self.image.label_axes, self.image.label_shape, strict=True)
-        )
-        return LabelStore(self.work.folder / f"{name}.zarr", self.image, self._dtype, chunk)
-
-    def _normalisation(self) -> Normalisation:
-        """Look at the whole image once, also when the run is resumed."""
+    @cached_property
+    def scale(self) -> Normalisation:
+        """Found by a look at the whole image, once, also when the run is resumed."""
         if not self.work.has("scale"):
             percentiles = self.settings.segment.percentiles or self.model.card.percentiles
             found = normalisation(self.items, percentiles, self.image.name)
@@ -316,8 +322,75 @@ class _Run:
         known = self.work.read("scale")
         return Normalisation(tuple(known["low"].tolist()), tuple(known["high"].tolist()), int(known["sample"]))
 
-    def _link(self, unlinked: LabelStore, final: LabelStore) -> Iterator[RegionDone]:
-        """Give objects that overlap from one plane to the next one number; quick, so done again when resumed."""
+    def events(self) -> Iterator[RegionDone | RegionsDone]:
+        """Compute what is not done."""
+        if self.work.has("begun") and not (self.work.folder / "final.zarr").is_dir() and self.target.exists():
+            yield RegionsDone()  # a kill came after the labels were moved to their place
+            self.work.finish()
+            return
+        self.work.mark("begun")
+        arrays = self.labels, self.unlinked, self.scale  # made before anybody else asks for them
+        todo = [number for number in range(len(self.items)) if not self.work.has(f"item{number}")]
+        yield self.advance((len(self.items) - len(todo)) * self.steps)
+        if self.spread and len(todo) >= len(self.blocks):  # a stack of many planes: each is one piece
+            for piece in self.spread([Piece(number) for number in todo]):
+                yield self.advance(self.steps if piece else 0)
+        else:
+            for number in todo:
+                yield from self.part(number).events()
+        highest = max(int(self.work.read(f"item{number}")["highest"]) for number in range(len(self.items)))
+        if self.linked:
+            highest = yield from self._link()
+        record = record_of(
+            self.image, self.model, self.settings.segment, self.thresholds, arrays[2], self._device, self.blocks.edge
+        )
+        if self.linked:
+            record |= {"link": self.settings.link, "overlap": self.settings.overlap}
+        self.labels.finish(self.target, record, highest)
+        yield RegionsDone()
+        self.work.finish()
+
+    def compute(self, piece: Piece) -> Iterator[tuple[int, int]]:
+        """Compute a piece for the process that has begun the output; yields how many of how many blocks are done."""
+        part, before = self.part(piece.item), self.done
+        if piece.stage:
+            part.finish(piece)
+            yield 1, 1
+        else:
+            for event in part.events():
+                yield event.done - before, self.steps
+
+    def part(self, number: int) -> _Objects | _Classes:
+        """Return the stages of one plane or volume; kept as long as it is the same one."""
+        if self._part is None or self._part.number != number:
+            self._part = (_Objects if self.is_objects else _Classes)(self, number)
+        return self._part
+
+    @property
+    def steps(self) -> int:
+        """Blocks times stages of a plane or volume."""
+        return len(self.blocks) * (len(_Objects.stages) if self.is_objects else len(_Classes.stages))
+
+    def advance(self, step: int = 1) -> RegionDone:
+        """Count a stage of a block."""
+        self.done += step
+        return RegionDone(self.done, self.steps * len(self.items))
+
+    def _labels(self, name: str) -> LabelStore:
+        sizes = dict(zip(self.items[0].spatial, self.chunk, strict=True))
+        chunk = tuple(
+            min(n, sizes.get(a, 1)) for a, n in zip(self.image.label_axes, self.image.label_shape, strict=True)
+        )
+        small = np.uint8 if len(self.model.card.classes) <= 256 else np.uint16
+        dtype = np.dtype(np.uint32 if self.is_objects else small)
+        return LabelStore(self.work.folder / f"{name}.zarr", self.image, dtype, chunk)
+
+    def _link(self) -> Generator[RegionDone, None, int]:
+        """Give objects that overlap from one plane to the next one number, and return the highest.
+
+        Quick, so done again when resumed.
+        """
+        used = 0
         along = self.settings.link
         series: dict[tuple[int, ...], list[int]] = {}
         for number, item in enumerate(self.items):
@@ -330,56 +403,148 @@ class _Run:
                 highest = int(self.work.read(f"item{number}")["highest"])
                 regions = [self.blocks.region(index) for index in self.blocks]
                 shared = [] if before is None else [(before.region(r), item.region(r)) for r in regions]
-                chain.extend(highest, ((unlinked[a], unlinked[b]) for a, b in shared))
+                chain.extend(highest, ((self.unlinked[a], self.unlinked[b]) for a, b in shared))
                 for region in map(item.region, regions):
-                    final[region] = chain.numbers[unlinked[region]].astype(self._dtype)
+                    self.labels[region] = chain.numbers[self.unlinked[region]].astype(np.uint32)
                     yield self.advance(0)
+                used = max(used, int(chain.numbers.max()))
                 before = item
+        return used
 
 
-class _Objects:
-    """The stages for one plane or volume."""
+class _Part:
+    """The stages of one plane or volume, each over all its blocks."""
 
-    def __init__(self, run: _Run, item: Item, name: str, scale: Normalisation, labels: LabelStore) -> None:
-        self.run, self.item, self.name, self.scale, self.labels = run, item, name, scale, labels
-        self.blocks, self.work, self.thresholds = run.blocks, run.work, run.thresholds
-        chunk = tuple(min(c, n) for c, n in zip(run.chunk, item.shape, strict=True))
-        self.maps = self.work.array(f"{name}/maps", (3, *item.shape), (3, *chunk), np.float16)
-        self.seeds = self.work.array(f"{name}/seeds", item.shape, chunk, np.int32)
-        self.pieces = self.work.array(f"{name}/pieces", item.shape, chunk, np.int32)
-        self.flooded = self.work.array(f"{name}/flooded", item.shape, chunk, np.int32)
+    stages: tuple[str, ...]
+
+    def __init__(self, run: Run, number: int) -> None:
+        self.run, self.number, self.item = run, number, run.items[number]
+        self.blocks, self.work = run.blocks, run.work
+        self._reading: tuple[object, Future[NDArray[np.float32]]] | None = None
 
     def events(self) -> Iterator[RegionDone]:
-        yield from self._stage("maps", self._map)
-        yield from self._stage("parts", self._part)
-        self._join()
-        yield from self._stage("flood", self._flood)
-        numbers = self._numbers()
-        for index in self.blocks:
-            region = self.blocks.region(index)
-            where = self.item.region(region)
-            final = numbers[np.asarray(self.flooded[region])]
-            self.labels[where] = final.reshape([s.stop - s.start for s in where])
-            yield self.run.advance()
-        self.work.mark(f"item{self.name}", highest=np.array(numbers.max(initial=0)))
+        """Compute what is not done, here or by those that the run knows."""
+        for stage in self.stages:
+            todo = [index for index in self.blocks if not self.work.has(self._mark(stage, index))]
+            yield self.run.advance(len(self.blocks) - len(todo))
+            if self.run.spread:
+                done = self.run.spread([Piece(self.number, stage, index) for index in todo])
+            else:
+                done = self._here(stage, todo)
+            for piece in done:
+                yield self.run.advance(1 if piece else 0)
+        self.work.mark(f"item{self.number}", highest=np.array(self.highest_label()))
+        self.work.drop(str(self.number))
 
-    def _stage(self, stage: str, compute: Callable[[Index], dict[str, NDArray[Any]]]) -> Iterator[RegionDone]:
-        for index in self.blocks:
-            if not self.work.has(self._mark(stage, index)):
-                self.work.mark(self._mark(stage, index), **compute(index))
-            yield self.run.advance()
+    def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
+        """Compute a stage of a block; `following` is the block after it, whose reading begins meanwhile."""
+        raise NotImplementedError
+
+    def highest_label(self) -> int:
+        """Return the highest number in the finished labels."""
+        raise NotImplementedError
+
+    def finish(self, piece: Piece) -> None:
+        """Compute a piece and write it."""
+        self.work.save(self._mark(piece.stage, piece.index), self.compute(piece.stage, piece.index))
+
+    def _here(self, stage: str, todo: list[Index]) -> Iterator[Piece]:
+        """Compute blocks here, each while the last one is written."""
+        last: tuple[Piece, Future[None]] | None = None
+        for index, following in itertools.zip_longest(todo, todo[1:]):
+            found = self.compute(stage, index, following)
+            if last is not None:
+                last[1].result()
+                yield last[0]
+            saving = self.run.threads.submit(self.work.save, self._mark(stage, index), found)
+            last = Piece(self.number, stage, index), saving
+        if last is not None:
+            last[1].result()
+            yield last[0]
 
     def _mark(self, stage: str, index: Index) -> str:
-        return f"{self.name}/{stage}{'_'.join(map(str, index))}"
+        return f"{self.number}/{stage}{'_'.join(map(str, index))}"
 
-    def _map(self, index: Index) -> dict[str, NDArray[Any]]:
+    def _tiles(self, index: Index, following: Index | None) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
+        """Run the network on a block; yields tiles with their logits, again from the start when memory ran out."""
+        run, spec = self.run, self.run.model.card.spec
+        tile = (run.settings.segment.tile,) * spec.dims if run.settings.segment.tile else None
+        size = tile or run.executor.largest_tile(halo(spec))
+        while True:
+            plan = self._plan(index, size)
+            order = [(t.start, t.stop) for t in plan]
+            order += [(t.start, t.stop) for t in self._plan(following, size)[:1]] if following else []
+            try:
+                yield from run_tiles(run.executor, partial(self._read, dict(itertools.pairwise(order))), plan)
+                return
+            except OutOfMemory:
+                smallest = max(SMALLEST_TILE, *spec.total_stride)
+                if max(size) <= smallest:
+                    raise
+                size = tuple(max(smallest, n // 2) for n in size)
+
+    def _plan(self, index: Index, size: tuple[int, ...]) -> list[Tile]:
+        block = self.blocks.region(index)
+        plan = TilePlan.make(self.run.model.card.spec, tuple(s.stop - s.start for s in block), size)
+        return [_moved(tile, block) for tile in plan]
+
+    def _read(
+        self, follows: dict[tuple[Index, Index], tuple[Index, Index]], start: Index, stop: Index
+    ) -> NDArray[np.float32]:
+        """Read a tile, and begin with the one that follows."""
+        read = partial(read_normalised, self.item, self.run.scale)
+        begun = self._reading and self._reading[0] == (start, stop) and self._reading[1]
+        pixels = begun.result() if begun else read(start, stop)
+        then = follows.get((start, stop))
+        self._reading = (then, self.run.threads.submit(read, *then)) if then else None
+        return pixels
+
+
+class _Classes(_Part):
+    stages = ("classes",)
+
+    def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
+        """See `_Part`."""
+        block = self.blocks.region(index)
+        classes = np.zeros([s.stop - s.start for s in block], dtype=np.uint16)
+        for tile, logits in self._tiles(index, following):
+            classes[_within(tile.inner, block)] = logits.argmax(0)
+        where = self.item.region(block)
+        return Computed(((self.run.unlinked, where, classes.reshape([s.stop - s.start for s in where])),))
+
+    def highest_label(self) -> int:
+        """See `_Part`."""
+        return len(self.run.model.card.classes) - 1
+
+
+class _Objects(_Part):
+    stages = ("maps", "parts", "flood", "number")
+
+    def __init__(self, run: Run, number: int) -> None:
+        super().__init__(run, number)
+        self.thresholds = run.thresholds
+        chunk = tuple(min(c, n) for c, n in zip(run.chunk, self.item.shape, strict=True))
+        self.maps = self.work.array(f"{number}/maps", (3, *self.item.shape), (3, *chunk), np.float16)
+        self.seeds = self.work.array(f"{number}/seeds", self.item.shape, chunk, np.int32)
+        self.pieces = self.work.array(f"{number}/pieces", self.item.shape, chunk, np.int32)
+        self.flooded = self.work.array(f"{number}/flooded", self.item.shape, chunk, np.int32)
+
+    def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
+        """See `_Part`."""
+        if stage == "maps":
+            return self._map(index, following)
+        return {"parts": self._find_parts, "flood": self._flood, "number": self._number}[stage](index)
+
+    def highest_label(self) -> int:
+        """See `_Part`."""
+        return int(self._numbers.max(initial=0))
+
+    def _map(self, index: Index, following: Index | None) -> Computed:
         block = self.blocks.region(index)
         maps = np.zeros((3, *(s.stop - s.start for s in block)), dtype=np.float16)
-        for tile, logits in self.run.tiles(self.item, index, self.scale):
-            inner = tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(tile.inner, block, strict=True))
-            maps[(slice(None), *inner)] = probability(logits, True)
-        self.maps[(slice(None), *block)] = maps
-        return {}
+        for tile, logits in self._tiles(index, following):
+            maps[(slice(None), *_within(tile.inner, block))] = probability(logits, True)
+        return Computed(((self.maps, (slice(None), *block), maps),))
 
     def _landscape(self, region: Region) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return foreground and smoothed distance, as `objects.labels_from_maps` has them for the whole image."""
@@ -388,12 +553,11 @@ class _Objects:
         crop = _within(region, outer)
         return maps[0][crop] > self.thresholds.foreground_threshold, inwardness(maps)[crop]
 
-    def _part(self, index: Index) -> dict[str, NDArray[Any]]:
+    def _find_parts(self, index: Index) -> Computed:
         block = self.blocks.region(index)
         foreground, inner = self._landscape(block)
         seeds, seed_count = ndimage.label((inner > self.thresholds.seed_threshold) & foreground)
         pieces, piece_count = ndimage.label(foreground)
-        self.seeds[block], self.pieces[block] = seeds, pieces
         piece_of_seed = np.zeros(seed_count + 1, dtype=np.int64)
         piece_of_seed[seeds] = pieces
         faces = {
@@ -403,10 +567,17 @@ class _Objects:
             for end in ("low", "high")
         }
         sizes = np.bincount(seeds.ravel(), minlength=seed_count + 1)
-        return {"piece_of_seed": piece_of_seed, "sizes": sizes, "count": np.array(piece_count), **faces}
+        return Computed(
+            ((self.seeds, block, seeds), (self.pieces, block, pieces)),
+            {"piece_of_seed": piece_of_seed, "sizes": sizes, "count": np.array(piece_count), **faces},
+        )
 
-    def _join(self) -> None:
-        """Find out which parts are one, and give each seed, and each piece without a seed, a marker."""
+    @cached_property
+    def _joined(self) -> tuple[int, dict[Index, tuple[NDArray[np.int32], NDArray[np.int32]]]]:
+        """The highest marker, and the markers of each block's seeds and of its pieces without a seed.
+
+        Found when the parts of all blocks are known: which of them are one, and what each is called.
+        """
         parts = {index: self.work.read(self._mark("parts", index)) for index in self.blocks}
         counts = {
             "seeds": [len(p["sizes"]) - 1 for p in parts.values()],
@@ -434,8 +605,7 @@ class _Objects:
         is_unseeded = np.ones(pieces.max(initial=-1) + 1, dtype=bool)
         is_unseeded[piece_of_seed[is_seed[seeds]]] = False
         markers_of_pieces = np.where(is_unseeded, np.cumsum(is_unseeded) + is_seed.sum(), 0)
-        self.highest = int(is_seed.sum() + is_unseeded.sum())
-        self.markers = {
+        return int(is_seed.sum() + is_unseeded.sum()), {
             index: (
                 _table(markers_of_seeds[seeds[first["seeds"][index] :][: len(p["sizes"]) - 1]]),
                 _table(markers_of_pieces[pieces[first["pieces"][index] :][: int(p["count"])]]),
@@ -443,8 +613,8 @@ class _Objects:
             for index, p in parts.items()
         }
 
-    def _flood(self, index: Index) -> dict[str, NDArray[Any]]:
-        block, margin, unknown = self.blocks.region(index), MARGIN[len(self.blocks.shape)], self.highest + 1
+    def _flood(self, index: Index) -> Computed:
+        block, margin, unknown = self.blocks.region(index), MARGIN[len(self.blocks.shape)], self._joined[0] + 1
         while True:
             window = self.blocks.grown(block, margin)
             foreground, inner = self._landscape(window)
@@ -454,9 +624,8 @@ class _Objects:
             if not (labels == unknown).any():
                 break
             margin *= 2
-        self.flooded[block] = labels
         found, sizes = np.unique(labels, return_counts=True)
-        return {"found": found, "sizes": sizes}
+        return Computed(((self.flooded, block, labels),), {"found": found, "sizes": sizes})
 
     def _markers(self, window: Region) -> NDArray[np.int32]:
         result = np.zeros([s.stop - s.start for s in window], dtype=np.int32)
@@ -465,14 +634,16 @@ class _Objects:
             shared = tuple(
                 slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(window, block, strict=True)
             )
-            of_seeds, of_pieces = self.markers[index]
+            of_seeds, of_pieces = self._joined[1][index]
             markers = of_seeds[np.asarray(self.seeds[shared])]
             result[_within(shared, window)] = np.where(markers, markers, of_pieces[np.asarray(self.pieces[shared])])
         return result
 
+    @cached_property
     def _numbers(self) -> NDArray[np.uint32]:
-        """Return the final number of each marker; 0 for objects that are too small."""
-        sizes = np.zeros(self.highest + 1, dtype=np.int64)
+        """The final number of each marker, known when all blocks are flooded; 0 for objects that are too small."""
+        highest, _ = self._joined
+        sizes = np.zeros(highest + 1, dtype=np.int64)
         for index in self.blocks:
             known = self.work.read(self._mark("flood", index))
             sizes[known["found"]] += known["sizes"]
@@ -480,6 +651,12 @@ class _Objects:
         keep[0] = False
         keep[sizes == 0] = False
         return np.where(keep, np.cumsum(keep), 0).astype(np.uint32)
+
+    def _number(self, index: Index) -> Computed:
+        block = self.blocks.region(index)
+        where = self.item.region(block)
+        final = self._numbers[np.asarray(self.flooded[block])]
+        return Computed(((self.run.unlinked, where, final.reshape([s.stop - s.start for s in where])),))
 
 
 def _table(markers: NDArray[np.int64]) -> NDArray[np.int32]:

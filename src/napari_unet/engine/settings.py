@@ -89,12 +89,18 @@ class BatchSettings:
     """Keep what is finished; False: compute all again and replace what is there."""
     block: int | None = None
     """Edge in pixels of the regions in which large images are computed; None: 2048 (2D) or 128 (3D)."""
+    workers: int = 0
+    """Processes of this machine that share the work, one for each GPU or a few cores; 0: none besides this one."""
+    scheduler: str = ""
+    """Address of a dask scheduler whose workers compute, such as tcp://server:8786; empty: this machine computes."""
 
     def __post_init__(self) -> None:
         _check(self.ending in ENDINGS, f"Format {self.ending!r} is not known: choose one of {', '.join(ENDINGS)}.")
         _check(self.link in ("none", "z", "t"), f"Link {self.link!r} is not known: choose none, z or t.")
         _check(0 < self.overlap <= 1, f"overlap is {self.overlap}; it must be above 0 and at most 1.")
         _check(self.block is None or self.block >= 16, f"Block {self.block} is too small: use 16 pixels or more.")
+        _check(self.workers >= 0, f"workers is {self.workers}; it must be 0 or more.")
+        _check(not (self.workers and self.scheduler), "A scheduler brings its own workers: leave out workers.")
 
 
 @dataclass(frozen=True, slots=True)

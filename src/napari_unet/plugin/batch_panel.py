@@ -75,10 +75,15 @@ class BatchPanel(QWidget):
         for name, words in LINKS.items():
             self.link.addItem(words, name)
         self.link.currentIndexChanged.connect(lambda i: batching.choose(link=self.link.itemData(i)))
+        self.scheduler = QLineEdit()
+        self.scheduler.setPlaceholderText("this computer")
+        self.scheduler.setToolTip(tips["scheduler"])
+        self.scheduler.editingFinished.connect(self._on_scheduler)
         self.form = form_layout()
         self.form.addRow(label("into"), where)
         self.form.addRow(label("format"), self.ending)
         self.form.addRow(label("objects"), self.link)
+        self.form.addRow(label("on"), self.scheduler)
 
         self.button = QPushButton()
         self.button.setMinimumHeight(34)
@@ -137,7 +142,7 @@ class BatchPanel(QWidget):
         if not self.out.hasFocus():
             self.out.setText(batching.out)
         idle = session.state == "idle"
-        for widget in (self.sources, self.out, self.ending, self.link):
+        for widget in (self.sources, self.out, self.ending, self.link, self.scheduler):
             widget.setEnabled(not batching.running)
         self.form.setRowVisible(2, session.entry is not None and session.entry.card.task == "objects")
         plan, obstacle = batching.plan, batching.obstacle()
@@ -217,6 +222,10 @@ class BatchPanel(QWidget):
     def _on_out(self) -> None:
         if self.out.text().strip() != self.batching.out:
             self.batching.choose(out=self.out.text())
+
+    def _on_scheduler(self) -> None:
+        if (address := self.scheduler.text().strip()) != self.batching.settings.scheduler:
+            self.batching.choose(scheduler=address)
 
     def _choose_out(self) -> None:
         if folder := QFileDialog.getExistingDirectory(self, "Folder for the labels", self.batching.out):

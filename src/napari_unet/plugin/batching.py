@@ -55,7 +55,7 @@ class Batching:
         self._entry: Any = None
         self._arguments: tuple[list[Any], str, Path, BatchSettings]
         self._origins: dict[int, ImageLayer] = {}
-        self._pixels_done = 0
+        self._shares: dict[int, float] = {}
         session.changed.connect(self._on_choice)
 
     def ticked(self) -> list[ImageLayer]:
@@ -137,7 +137,7 @@ class Batching:
         """Compute what is planned."""
         if self.plan is None:
             return
-        self.running, self.paused, self._pixels_done, self.report = True, False, 0, None
+        self.running, self.paused, self._shares, self.report = True, False, {}, None
         started = self.session.run(
             partial(_batch, *self._arguments),
             f"Segmenting {len(self.plan.todo)} images into {self.out} ...",
@@ -202,6 +202,7 @@ class Batching:
         parts += ["--model", card.name if entry.shipped else f"{card.name}@{card.version}"]
         parts += ["--format", settings.ending] if settings.ending != ".tif" else []
         parts += ["--link", settings.link] if settings.link != "none" else []
+        parts += ["--scheduler", settings.scheduler] if settings.scheduler else []
         one = settings.segment
         for name in ("channel", "tile"):
             if (value := getattr(one, name)) is not None:
@@ -232,9 +233,12 @@ class Batching:
         self.states = [_planned(item) for item in plan.items]
 
     def _on_planned(self) -> None:
+        from ..engine.batch import in_bytes
+
         if self.plan is not None:
             bad = sum(bool(item.problem) for item in self.plan.items)
-            text = f"{len(self.plan.todo)} to compute" + (f", {bad} cannot be" if bad else "") + "; nothing runs yet."
+            text = f"{len(self.plan.todo)} to compute" + (f", {bad} cannot be" if bad else "")
+            text += f", about {in_bytes(self.plan.bytes)} of disk; nothing runs yet." if self.plan.todo else "."
             self.session.tell(" ".join(filter(None, (text, self.plan.warning))), is_error=bool(self.plan.warning))
         self.changed.emit()
 
@@ -254,18 +258,20 @@ class Batching:
     def _on_progress(self, event: ItemProgress) -> None:
         assert self.plan is not None
         self.states[event.number] = f"{100 * event.done // max(1, event.tiles)} %"
-        total = sum(item.pixels for item in self.plan.todo)
-        done = self._pixels_done + self.plan.items[event.number].pixels * event.done / max(1, event.tiles)
-        left = self.plan.seconds * max(0.0, 1 - done / max(1, total)) if self.plan.seconds else None
-        self.session.progressed.emit(Progress(min(1000, int(1000 * done / max(1, total))), 1000, left))
+        self._shares[event.number] = event.done / max(1, event.tiles)
+        items = self.plan.items
+        total = max(1, sum(item.pixels for item in self.plan.todo))
+        done = sum(items[number].pixels * share for number, share in self._shares.items()) / total
+        left = self.plan.seconds * max(0.0, 1 - done) if self.plan.seconds else None
+        self.session.progressed.emit(Progress(min(1000, int(1000 * done)), 1000, left))
         self.changed.emit()
 
     def _on_finished(self, event: ItemFinished) -> None:
         outcome = event.outcome
         self.states[event.number] = outcome.state + (f": {outcome.sentence}" if outcome.sentence else "")
         assert self.plan is not None
-        if not self.plan.items[event.number].finished:
-            self._pixels_done += event.item.pixels
+        if event.number in self._shares:
+            self._shares[event.number] = 1.0
         self.changed.emit()
 
     def _on_report(self, event: Any) -> None:
