@@ -133,7 +133,30 @@ def clicking(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "click-4-accepted")
 
 
-STORIES = {"segment": segmenting, "click": clicking}
+def batching(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """Three images planned, run, one of them failed; then labels written as OME-Zarr on top of their image."""
+    pixels = np.asarray(open_sample(viewer, dock).data)
+    viewer.layers.clear()
+    viewer.add_image(pixels, name="control", scale=(0.5, 0.5))
+    viewer.add_image(np.full_like(pixels, 7), name="lamp off", scale=(0.5, 0.5), visible=False)
+    viewer.add_image(np.ascontiguousarray(pixels[::-1]), name="treated", scale=(0.5, 0.5), visible=False)
+    panel = dock.batch_panel
+    dock.panels.setCurrentWidget(panel)
+    os.chdir(tempfile.mkdtemp())  # a path on this machine is nobody's business
+    panel.batching.choose(out="labels", ending=".zarr")
+    panel.button.click()
+    wait(lambda: dock.session.state == "idle" and panel.batching.plan is not None)
+    save(viewer, "batch-1-plan")
+    panel.button.click()
+    wait(lambda: panel.batching.report is not None and dock.session.state == "idle")
+    save(viewer, "batch-2-done")
+    viewer.layers.clear()
+    viewer.add_image(pixels, name="control", scale=(0.5, 0.5))
+    viewer.open("labels/control_labels.zarr", plugin="napari-unet")
+    save(viewer, "batch-3-ome-zarr")
+
+
+STORIES = {"segment": segmenting, "click": clicking, "batch": batching}
 
 
 def main() -> None:
