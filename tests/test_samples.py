@@ -10,6 +10,7 @@ import pytest
 
 from napari_unet import samples
 from napari_unet.engine.errors import FileError
+from napari_unet.samples import drawn
 
 LEDGER = Path(__file__).parent.parent / "training" / "nuclei_ledger.json"
 
@@ -31,3 +32,11 @@ def test_the_shipped_model_has_not_learned_from_a_sample(name: str) -> None:
 def test_an_unknown_sample_is_answered_with_the_known() -> None:
     with pytest.raises(FileError, match="nuclei, histology"):
         samples.load("cat")
+
+
+@pytest.mark.parametrize(("draw", "objects"), [(drawn.stack, 45), (drawn.timelapse, 14), (drawn.membranes, 60)])
+def test_a_drawn_sample_is_the_same_each_time_and_has_its_truth(draw, objects: int) -> None:
+    image, truth = draw()
+    np.testing.assert_array_equal(image.array, draw()[0].array)
+    assert truth.shape == image.shape
+    assert len(np.unique(truth)) == objects + 1

@@ -20,3 +20,13 @@ def test_a_sample_opens_as_an_image_that_the_command_line_finds(
     assert (layer.name, layer.rgb) == (name, rgb)
     assert Path(layer.metadata["path"]).is_file()
     assert layer.metadata["path"] in session.choice.command()
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"), [("stack", ("z", "y", "x")), ("timelapse", ("t", "y", "x")), ("membranes", ("y", "x"))]
+)
+def test_a_drawn_sample_says_its_axes_and_pixel_size(viewer: ViewerModel, name: str, axes: tuple[str, ...]) -> None:
+    (data,) = getattr(samples, name)()
+    layer = viewer.add_layer(Layer.create(*data))
+    assert layer.axis_labels == axes
+    assert tuple(layer.scale) == ((2, 0.5, 0.5) if name == "stack" else (1,) * len(axes))

@@ -311,3 +311,24 @@ def test_removing_the_labels_while_they_are_made_stops_the_run(viewer, session, 
     session.segment()
     jobs.finish()
     assert len(results(viewer)) == 1
+
+
+def test_the_objects_of_one_plane_have_a_table(viewer, session, jobs) -> None:
+    session.choose_model(session.library.find("objects"))
+    viewer.add_image(two_squares(), name="squares")
+    session.segment()
+    jobs.finish()
+    table = viewer.layers["squares labels (objects)"].features
+    assert table["index"].tolist() == [0, 1, 2]
+    assert table["state"].tolist() == ["background", "automatic", "automatic"]
+    pixels = viewer.layers["squares labels (objects)"].data
+    assert table["area"].tolist() == np.bincount(pixels.ravel()).tolist()
+    assert table["probability"][1] > 0.9
+
+
+def test_planes_that_count_anew_have_no_table(viewer, session, jobs) -> None:
+    session.choose_model(session.library.find("objects"))
+    viewer.add_image(np.stack([two_squares()] * 5), name="squares")
+    session.segment()
+    jobs.finish()
+    assert viewer.layers["squares labels (objects)"].features.empty

@@ -29,9 +29,11 @@ from .click_tool import ClickTool
 from .learning import Learning
 from .live import Live
 from .live_panel import LivePanel
+from .preferences import Preferences
 from .segment_panel import SegmentPanel, form_layout, in_time, label, narrow
 from .session import Message, Progress, Session
 from .train_panel import TrainPanel
+from .welcome import Welcome
 
 REDRAW = 100
 """Milliseconds between two looks at the tiles that arrived."""
@@ -83,7 +85,11 @@ class UNetDock(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer, session: Session | None = None) -> None:
         super().__init__()
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)  # a proxy's layers are not those of the events
-        self.session = session or Session(viewer, jobs.start)
+        preferences = Preferences.read()
+        if session is None:
+            session = Session(viewer, jobs.start, preferences.open_library())
+            session.choose(device=preferences.device)
+        self.session = session
         self._closed = False
 
         self.model = narrow(QComboBox())
@@ -128,6 +134,8 @@ class UNetDock(QWidget):
         inside = QWidget()
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(8, 8, 8, 8)
+        self.welcome = Welcome(self.session)
+        layout.addWidget(self.welcome)
         layout.addLayout(top)
         layout.addWidget(self.panels)
         layout.addLayout(below)
@@ -239,9 +247,15 @@ class UNetDock(QWidget):
 
 def segment_active(viewer: napari.viewer.Viewer) -> None:
     """Segment the active image of a viewer, from the menu or the command palette; opens the dock when needed."""
+    dock_of(viewer).session.segment()
+
+
+def dock_of(viewer: napari.viewer.Viewer) -> UNetDock:
+    """Return the dock of a viewer; opens it when needed."""
     docks = [w for w in viewer.window.dock_widgets.values() if isinstance(w, UNetDock)]
     dock = docks[0] if docks else viewer.window.add_plugin_dock_widget("napari-unet", "U-Net")[1]
-    dock.session.segment()
+    assert isinstance(dock, UNetDock)
+    return dock
 
 
 def _torch_devices() -> Generator[list[str], None, None]:

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from qtpy.QtCore import QObject, Signal, Slot
 
 from ..engine.errors import NapariUnetError
+from .preferences import Preferences
 
 QUEUED = 4
 """Events that may wait for the window; the worker pauses beyond that."""
@@ -218,7 +219,7 @@ class Job(QObject):
 
 
 class _Threads:
-    """Torch's number of threads in this worker: one core is left to the window."""
+    """Torch's number of threads in this worker: as the user wants it, else one core is left to the window."""
 
     def __init__(self) -> None:
         self._before: int | None = None
@@ -227,7 +228,8 @@ class _Threads:
         torch: Any = sys.modules.get("torch")  # importing it is the engine's business
         if self._before is None and hasattr(torch, "set_num_threads"):
             before = int(torch.get_num_threads())
-            torch.set_num_threads(max(1, min(before, (os.cpu_count() or 2) - 1)))
+            most = max(1, min(before, (os.cpu_count() or 2) - 1))
+            torch.set_num_threads(Preferences.read().threads or most)
             self._before = before
 
     def restore(self) -> None:

@@ -8,7 +8,7 @@ label plane is then seen at every channel position. A leading c axis is dropped,
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -160,6 +160,33 @@ def new_labels(layer: ImageLayer, image: Image, card: ModelCard, name: str) -> L
         result.colormap = DirectLabelColormap(color_dict={**colors, 0: "transparent", None: "white"})
         result.features = {"index": list(range(len(card.classes))), "class": list(card.classes)}
     return result
+
+
+def object_features(
+    labels: NDArray[Any], foreground: NDArray[Any] | None, accepted: Collection[int]
+) -> dict[str, list[Any]]:
+    """Return a table of the objects of one plane or volume, as napari keeps it: a row for each number.
+
+    Parameters
+    ----------
+    labels
+        The objects.
+    foreground
+        The probability of each pixel; None: not kept.
+    accepted
+        The objects that the user has seen to.
+    """
+    areas = np.bincount(labels.ravel())
+    numbers = [0, *(np.flatnonzero(areas[1:]) + 1).tolist()]
+    table: dict[str, list[Any]] = {
+        "index": numbers,
+        "area": [int(areas[n]) for n in numbers],
+        "state": ["background", *("accepted" if n in accepted else "automatic" for n in numbers[1:])],
+    }
+    if foreground is not None:
+        sums = np.bincount(labels.ravel(), weights=foreground.ravel())
+        table["probability"] = [round(float(sums[n] / areas[n]), 4) if areas[n] else 0.0 for n in numbers]
+    return table
 
 
 def probability_layers(

@@ -110,6 +110,7 @@ class Result:
         for value in accept:
             accepted[value] = [*(p for p in accepted.get(value, []) if p != position), position]
         self.layer.metadata = {**self.layer.metadata, ACCEPTED: accepted}
+        self._tabulate()
         if not accept:
             self.edited |= changed  # nothing is locked that would tell the next run of it
         return changed
@@ -210,6 +211,16 @@ class Result:
                 self.first_value = None
             self.layer.data = layers.label_array(self.source, self.image, shown.copy())
         self.layer.metadata = layers.with_record(self.layer.metadata, record)
+        self._tabulate()
+
+    def _tabulate(self) -> None:
+        """Give other plugins a table of the objects; planes that count anew would share its rows, so they have none."""
+        pixels, found = self.pixels, self.segmented
+        if self.entry.card.task != "objects" or pixels.squeeze().ndim > self.entry.card.spec.dims:
+            return
+        maps = found.maps if found is not None and found.maps is not None else None
+        foreground = maps[0] if maps is not None and maps.shape[1:] == pixels.shape else None
+        self.layer.features = layers.object_features(pixels, foreground, self.accepted)
 
     def _keep_accepted(self) -> None:
         """Note the accepted objects, if there are any, before the labels are made anew."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import samples as package
-from ..samples import load
+from ..engine.image import Image
+from ..samples import drawn, load
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -19,6 +20,26 @@ def nuclei() -> list[LayerData]:
 def histology() -> list[LayerData]:
     """Return nuclei in a stained section, RGB."""
     return _layer("histology")
+
+
+def stack() -> list[LayerData]:
+    """Return drawn nuclei in a volume."""
+    return _drawn(drawn.stack()[0])
+
+
+def timelapse() -> list[LayerData]:
+    """Return drawn nuclei that wander."""
+    return _drawn(drawn.timelapse()[0])
+
+
+def membranes() -> list[LayerData]:
+    """Return drawn membranes, as an electron microscope sees them."""
+    return _drawn(drawn.membranes()[0])
+
+
+def _drawn(image: Image) -> list[LayerData]:
+    about = {"name": image.name, "scale": image.spacing, "axis_labels": tuple(image.axes)}
+    return [(image.array, {**about, "units": ["pixel" if a == "t" else image.unit for a in image.axes]}, "image")]
 
 
 def _layer(name: str) -> list[LayerData]:
