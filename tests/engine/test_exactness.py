@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from napari_unet.engine import tiling
+from napari_unet.engine import levels, tiling
 from napari_unet.engine.card import UNetSpec
 from napari_unet.engine.execution import Executor, run_tiles
 from napari_unet.engine.image import Image
+from napari_unet.engine.levels import Levels
 from napari_unet.engine.library import SHIPPED
 from napari_unet.engine.model import load_model_file
 from napari_unet.engine.tiling import TilePlan
@@ -57,10 +58,14 @@ def difference(
     return float(np.abs(tiled - whole).max() / np.abs(whole).max()), float(decided.mean())
 
 
-def random_executor(spec: UNetSpec) -> Executor:
+def random_network(spec: UNetSpec) -> UNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        return Executor(with_statistics(UNet(spec)), "cpu")
+        return with_statistics(UNet(spec))
+
+
+def random_executor(spec: UNetSpec) -> Executor:
+    return Executor(random_network(spec), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,61 @@ def test_anisotropic_3d() -> None:
 def test_the_papers_valid_network() -> None:
     spec = UNetSpec(channels=(4, 8, 16, 16, 16), padding="valid", norm="none")
     largest, changed = difference(random_executor(spec), textured((333, 410), 5), (128, 96))
+    assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+# Level by level: the same result, without a rim of the whole network's context around each tile.
+
+
+def by_level(
+    network: UNet, image: np.ndarray, block: tuple[int, ...], kind: type[Levels] = Levels
+) -> tuple[float, float]:
+    """Return the largest relative difference of the logits to one whole pass, and the part of the labels that changes."""
+    spec = network.spec
+    whole = logits(
+        Executor(network, "cpu"), image, TilePlan.make(spec, image.shape, tuple(n + 32 for n in image.shape))
+    )
+    read = next(Image(image, "zyx"[-image.ndim :]).items(image.ndim)).read_mirrored
+    found, network_by_level = np.full_like(whole, np.nan), kind(network)
+    for tile in TilePlan.make(spec, image.shape, block):
+        for part in network_by_level.run(read, tile.inner):
+            if part is not None:
+                found[(slice(None), *part[0])] = part[1]
+    changed = np.concatenate([whole, 0 * whole[:1]]).argmax(0) != np.concatenate([found, 0 * whole[:1]]).argmax(0)
+    return float(np.abs(found - whole).max() / np.abs(whole).max()), float(changed.mean())
+
+
+@pytest.mark.parametrize("shape", SHAPES_2D, ids=str)
+@pytest.mark.parametrize("block", [2000, 304], ids=str)
+def test_levels_of_the_trained_network(shape: tuple[int, int], block: int) -> None:
+    network = load_model_file(SHIPPED / "nuclei.safetensors").network
+    largest, changed = by_level(network, textured(shape, 1), (block, block))
+    assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+@pytest.mark.parametrize("values", [1 << 8, 1 << 22])
+@pytest.mark.parametrize("shape", [(1, 5, 7), (9, 33, 41), (21, 50, 18)], ids=str)
+def test_levels_in_3d(shape: tuple[int, ...], values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(levels.VALUES, 3, values)  # small tiles within small volumes
+    network = random_network(UNetSpec(dims=3, channels=(4, 8, 16)))
+    largest, changed = by_level(network, textured(shape, 2), (16, 24, 40))
+    assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        UNetSpec(dims=3, channels=(4, 8, 8), strides=((1, 2, 2), (2, 2, 2)), kernels=((1, 3, 3), (3, 3, 3), (3, 3, 3))),
+        UNetSpec(dims=3, channels=(4, 6), strides=((3, 1, 4),), kernels=((1, 1, 1), (5, 3, 1)), norm="none"),
+    ],
+    ids=["kernels 1 and 3", "strides 3, 1 and 4"],
+)
+def test_levels_of_anisotropic_networks(spec: UNetSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(levels.VALUES, 3, 1 << 10)
+    largest, changed = by_level(random_network(spec), textured((11, 37, 53), 4), (6, 16, 20))
     assert largest <= TOLERANCE
     assert changed <= TIES
 
@@ -156,3 +216,24 @@ def test_statistics_of_the_tile_would_leave_seams(trained: Executor) -> None:
     whole = logits(trained, (image - image.mean()) / image.std(), TilePlan.make(trained.spec, image.shape, (512, 512)))
     worst = max(np.abs(v - whole[(slice(None), *inner)]).max() for inner, v in tiled)
     assert worst / np.abs(whole).max() > 100 * TOLERANCE
+
+
+class WithoutContext(Levels):
+    """Tiles of a level that see zeros instead of their neighbours."""
+
+    def __init__(self, network: UNet) -> None:
+        super().__init__(network)
+        for module in self._network.modules():
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+                module.padding = (1, 1)
+
+    def _around(self, level: int, box: levels.Box) -> levels.Box:
+        return box
+
+
+def test_levels_without_context_leave_seams(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, image = random_network(UNetSpec(channels=(8, 16, 32))), textured((300, 300), 6)
+    monkeypatch.setitem(levels.VALUES, 2, 1 << 15)  # tiles of 64 pixels at the finest level
+    largest, changed = by_level(network, image, (300, 300), WithoutContext)
+    assert largest > 100 * TOLERANCE
+    assert changed > 100 * TIES

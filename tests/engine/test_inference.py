@@ -11,6 +11,7 @@ from napari_unet.engine.errors import DeviceError, InvalidImage, InvalidSettings
 from napari_unet.engine.execution import Executor, pick_device
 from napari_unet.engine.image import Image
 from napari_unet.engine.inference import ItemDone, Segmented, Started, TileDone, normalisation, relabel, segment
+from napari_unet.engine.levels import Map, size
 from napari_unet.engine.model import Model
 from napari_unet.engine.settings import ObjectSettings, SegmentSettings
 
@@ -44,6 +45,40 @@ def test_what_is_in_view_comes_first(tiny: Model, rng: np.random.Generator) -> N
     events = segment(image, tiny, CPU, in_view=(slice(2, 3), slice(64, 96), slice(64, 96)))
     first = next(e for e in events if isinstance(e, TileDone))
     assert first.region == (slice(2, 3), slice(64, 96), slice(64, 96))
+
+
+def test_level_by_level_what_is_in_view_comes_first(
+    tiny: Model, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inference, "PREVIEW", 32)
+    image = Image(rng.random((3, 96, 96)), "tyx")
+    settings = SegmentSettings(device="cpu")
+    first, *middle, last = segment(image, tiny, settings, in_view=(slice(2, 3), slice(64, 96), slice(64, 96)))
+    assert isinstance(first, Started)
+    assert isinstance(last, Segmented)
+    tiles = [e for e in middle if isinstance(e, TileDone)]
+    assert [e.done for e in tiles] == list(range(1, first.tiles + 1))
+    assert next(e for e in tiles if e.labels.size).region == (slice(2, 3), slice(64, 96), slice(64, 96))
+    assert (last.labels != run(image, tiny).labels).mean() < 1e-4  # ties within rounding
+
+
+def test_level_by_level_memory_that_runs_out_is_answered_with_smaller_blocks(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, image = make_model(task="objects"), Image(rng.random((2, 200, 200)), "tyx")
+    settings = SegmentSettings(device="cpu", probabilities=True)
+    expected = run(image, model, settings)
+    original = Map.__init__
+
+    def limited(self, channels, box):
+        if size(box) > 150 * 150:
+            raise MemoryError
+        original(self, channels, box)
+
+    monkeypatch.setattr(Map, "__init__", limited)
+    result = run(image, model, settings)
+    assert max(result.record["tile"]) <= 100 < max(expected.record["tile"])
+    np.testing.assert_allclose(result.probabilities, expected.probabilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["dask", "zarr"])

@@ -6,7 +6,7 @@ import pytest
 from napari_unet.engine.card import UNetSpec
 from napari_unet.engine.errors import InvalidSettings
 from napari_unet.engine.image import mirrored
-from napari_unet.engine.tiling import TilePlan, dependency, halo, valid_output
+from napari_unet.engine.tiling import TilePlan, block_around, dependency, halo, valid_output
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,15 @@ def test_mirroring_is_that_of_numpy(start: int, stop: int, size: int) -> None:
     low, high = max(0, -start), max(0, stop - size)
     padded = np.pad(np.arange(size), (low, high), mode="reflect" if size > 1 else "edge")
     assert mirrored(start, stop, size).tolist() == padded[start + low : stop + low].tolist()
+
+
+@pytest.mark.parametrize(
+    ("region", "block"),
+    [
+        ((slice(50, 60), slice(70, 90)), (slice(44, 64), slice(68, 88))),
+        ((slice(0, 10), slice(95, 101)), (slice(0, 20), slice(80, 100))),
+    ],
+)
+def test_a_block_in_the_middle_of_the_view(region: tuple[slice, ...], block: tuple[slice, ...]) -> None:
+    spec = UNetSpec(channels=(2, 2, 2))
+    assert block_around(spec, (100, 101), region, 20) == block

@@ -16,10 +16,11 @@ from .. import __version__
 from .errors import InvalidImage, OutOfMemory
 from .execution import Executor, pick_device, run_tiles
 from .image import Image, Item
+from .levels import Levels, Part, Read
 from .model import Model
 from .objects import labels_from_maps
 from .settings import ObjectSettings, SegmentSettings
-from .tiling import TilePlan, halo
+from .tiling import TilePlan, block_around, halo
 
 SAMPLE = 1 << 24
 """Normalisation is exact up to this many pixels, and from a regular grid of about so many in larger images."""
@@ -27,6 +28,10 @@ CLIP = (-1.0, 4.0)
 """Normalised intensities are cut here, so that a hot pixel does not upset its neighbourhood."""
 KEPT_MAPS = 1 << 30
 """Network maps of more bytes than this are not kept for changing thresholds afterwards."""
+PREVIEW = 256
+"""Edge of what is computed first in the middle of the view."""
+NOWHERE = (slice(0, 0),) * 5
+"""An empty region."""
 SMALLEST_TILE = 32
 """Out of memory is not answered with tiles smaller than this (or the model's stride, if larger)."""
 
@@ -43,7 +48,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TileDone:
-    """A tile's labels; a preview (foreground = 1) for the `objects` task."""
+    """A tile is computed: its labels, a preview (foreground = 1) for the `objects` task.
+
+    A tile of a deeper level of the network (see `levels`) has none yet: then the region is empty.
+    """
 
     done: int
     tiles: int
@@ -150,8 +158,9 @@ def segment(
 ) -> Iterator[Started | TileDone | ItemDone | Segmented]:
     """Segment an image; the last event carries the result. To cancel, close the generator.
 
-    Every plane (2D model) or volume (3D model) is mirrored once at its border and cut into tiles that together give
-    what one pass over the whole would give. When memory runs out the tiles are halved, down to SMALLEST_TILE.
+    Every plane (2D model) or volume (3D model) is mirrored once at its border and computed in tiles that together give
+    what one pass over the whole would give: level by level on the CPU (see `levels`), else, and with a given size of
+    tiles, tile by tile through the whole network. When memory runs out the tiles are halved, down to SMALLEST_TILE.
 
     Parameters
     ----------
@@ -173,10 +182,9 @@ def segment(
     if image.channels == 1 and settings.channel not in (None, 0):
         raise InvalidImage(f"Channel {settings.channel} was asked for, but {image.name!r} has only one.")
     device = pick_device(settings.device)
-    executor = Executor(model.network, device)
-    tile = (settings.tile,) * card.spec.dims if settings.tile else executor.largest_tile(halo(card.spec))
+    network = _network(model, settings.tile, device)
     scale = normalisation(items, settings.percentiles or card.percentiles, image.name)
-    plan = TilePlan.make(card.spec, items[0].shape, tile)
+    plan = TilePlan.make(card.spec, items[0].shape, _tile(network, settings.tile, items[0].shape))
     thresholds = settings.objects or card.objects
 
     channels = card.spec.out_channels
@@ -186,24 +194,27 @@ def segment(
     keep = is_objects and 2 * channels * labels.size <= KEPT_MAPS
     maps = np.zeros((channels, *labels.shape), dtype=np.float16) if keep else None
     probabilities = np.zeros((channels, *labels.shape), dtype=np.float32) if settings.probabilities else None
-    yield Started(len(plan) * len(items), device, labels.shape, dtype)
-
-    done = 0
+    seen = None
     if in_view is not None:
         items.sort(key=lambda item: _distance(item, in_view))
-    for item in items:
+        shown = dict(zip(image.label_axes, in_view, strict=True))
+        seen = tuple(shown[a] for a in items[0].spatial)
+    done, tiles = 0, _steps(network, plan) * (len(items) - 1) + _steps(network, plan, seen)
+    yield Started(tiles, device, labels.shape, dtype)
+
+    for number, item in enumerate(items):
         whole = item.region(tuple(slice(0, n) for n in item.shape))
         stitched = np.zeros((channels, *item.shape), dtype=np.float32) if is_objects else None
         flat = labels[whole].reshape(item.shape)  # a view: steps have length 1
-        tiles = list(plan)
-        if in_view is not None:
-            seen = dict(zip(image.label_axes, in_view, strict=True))
-            tiles = plan.nearest_first(tuple(seen[a] for a in item.spatial))
-        while tiles:
+        read = partial(read_normalised, item, scale)
+        while True:
             try:
-                for current, logits in run_tiles(executor, partial(read_normalised, item, scale), tiles):
-                    tiles = tiles[1:]
-                    inner = current.inner
+                for part in _parts(network, read, plan, seen, preview=number == 0):
+                    done += 1
+                    if part is None:
+                        yield TileDone(done, tiles, NOWHERE[: labels.ndim], labels[NOWHERE[: labels.ndim]])
+                        continue
+                    inner, logits = part
                     region = item.region(inner)
                     chance = probability(logits, is_objects)
                     if probabilities is not None:
@@ -216,14 +227,14 @@ def segment(
                     else:
                         preview = logits.argmax(0).astype(dtype)
                     flat[inner] = preview
-                    done += 1
-                    yield TileDone(done, max(len(plan) * len(items), done), region, labels[region])
+                    yield TileDone(done, tiles, region, labels[region])
+                break
             except OutOfMemory:
                 smallest = max(SMALLEST_TILE, *card.spec.total_stride)
                 if max(plan.step) <= smallest:
                     raise
                 plan = TilePlan.make(card.spec, item.shape, tuple(max(smallest, n // 2) for n in plan.step))
-                tiles = list(plan)
+                tiles = done + _steps(network, plan) * (len(items) - number)
         if stitched is not None:
             # half precision here too, so that `relabel` with the same thresholds gives the same objects
             flat[...] = labels_from_maps(stitched.astype(np.float16), thresholds)
@@ -233,6 +244,48 @@ def segment(
     yield Segmented(
         labels, probabilities, maps, record_of(image, model, settings, thresholds, scale, device, plan.step)
     )
+
+
+def _network(model: Model, tile: int | None, device: str) -> Levels | Executor:
+    """Return the network made ready: level by level where that is faster and no size of tiles is asked for."""
+    by_level = tile is None and Levels.can_run(model.card.spec, device)
+    return Levels(model.network) if by_level else Executor(model.network, device)
+
+
+def _tile(network: Levels | Executor, wanted: int | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if isinstance(network, Levels):
+        return network.largest_block(shape)
+    return (wanted,) * len(shape) if wanted else network.largest_tile(halo(network.spec))
+
+
+def _blocks(network: Levels, plan: TilePlan, seen: tuple[slice, ...] | None, preview: bool) -> list[tuple[slice, ...]]:
+    """Return the blocks in the order they are computed: first a small one in the middle of what is seen, to show soon."""
+    if seen is None:
+        return [tile.inner for tile in plan]
+    blocks = [tile.inner for tile in plan.nearest_first(seen)]
+    if preview and len(plan.shape) == 2 and math.prod(plan.shape) > 4 * PREVIEW**2:
+        blocks.insert(0, block_around(network.spec, plan.shape, seen, PREVIEW))
+    return blocks
+
+
+def _steps(network: Levels | Executor, plan: TilePlan, seen: tuple[slice, ...] | None = None) -> int:
+    """Return how many tiles a plane or volume takes; `seen` if it is the one in view."""
+    if isinstance(network, Executor):
+        return len(plan)
+    return sum(network.steps(block) for block in _blocks(network, plan, seen, preview=True))
+
+
+def _parts(
+    network: Levels | Executor, read: Read, plan: TilePlan, seen: tuple[slice, ...] | None, preview: bool
+) -> Iterator[Part | None]:
+    """Compute a plane or volume, what is seen first; yields where a tile lies with its logits, None for a deeper level."""
+    if isinstance(network, Executor):
+        tiles = plan if seen is None else plan.nearest_first(seen)
+        for tile, logits in run_tiles(network, read, tiles):
+            yield tile.inner, logits
+    else:
+        for block in _blocks(network, plan, seen, preview):
+            yield from network.run(read, block, seen)
 
 
 def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:

@@ -28,31 +28,43 @@ CONVOLUTIONS = 2
 """Convolutions in each block of the U-Net."""
 
 
-def dependency(spec: UNetSpec, axis: int, start: int, stop: int) -> tuple[int, int]:
-    """Return the input interval that the output interval ``[start, stop)`` of a "same" U-Net depends on, along one axis.
+Interval = tuple[int, int]
 
-    Interval arithmetic from the head back to the input, the union taken where a skip joins. Coordinates are counted
-    from a pixel where the pooling grids of all levels start.
+
+def needs(spec: UNetSpec, axis: int, start: int, stop: int) -> tuple[list[Interval], list[Interval]]:
+    """Return what the output interval ``[start, stop)`` of a "same" U-Net depends on at each level, along one axis.
+
+    Interval arithmetic from the head back to the input. Coordinates are those of the level, counted from a pixel where
+    the pooling grids of all levels start. The skip that joins at a level lies within what the next level is pooled from.
+
+    Returns
+    -------
+    inputs, outputs
+        What enters the contracting convolutions of each level (at level 0: the image), and what leaves the expanding
+        ones (at the deepest level, which has none: the contracting ones).
     """
-
-    def through(level: int, low: int, high: int) -> tuple[int, int]:
-        """Input interval of a block of convolutions at `level`."""
-        reach = CONVOLUTIONS * (spec.kernels[level][axis] // 2)
-        return low - reach, high + reach
-
-    needs: list[tuple[int, int]] = []
-    low, high = start, stop
-    for level in range(len(spec.channels) - 1):
-        low, high = through(level, low, high)
-        needs.append((low, high))
+    depth = len(spec.channels) - 1
+    outputs = [(start, stop)]
+    for level in range(depth):
+        low, high = context(spec, level, axis, outputs[level])
         stride = spec.strides[level][axis]
-        low, high = low // stride, -(-high // stride)
-    low, high = through(len(spec.channels) - 1, low, high)
-    for level in reversed(range(len(spec.channels) - 1)):
-        stride = spec.strides[level][axis]
-        low, high = min(low * stride, needs[level][0]), max(high * stride, needs[level][1])
-        low, high = through(level, low, high)
-    return low, high
+        outputs.append((low // stride, -(-high // stride)))
+    inputs = [context(spec, depth, axis, outputs[depth])]
+    for level in reversed(range(depth)):
+        low, high = (n * spec.strides[level][axis] for n in inputs[0])
+        inputs.insert(0, context(spec, level, axis, (low, high)))
+    return inputs, outputs
+
+
+def context(spec: UNetSpec, level: int, axis: int, interval: Interval) -> Interval:
+    """Return what an interval behind the convolutions of a level depends on before them."""
+    reach = CONVOLUTIONS * (spec.kernels[level][axis] // 2)
+    return interval[0] - reach, interval[1] + reach
+
+
+def dependency(spec: UNetSpec, axis: int, start: int, stop: int) -> Interval:
+    """Return the interval of the image that the output interval ``[start, stop)`` depends on, along one axis."""
+    return needs(spec, axis, start, stop)[0][0]
 
 
 def valid_output(spec: UNetSpec, axis: int, size: int) -> int | None:
@@ -183,3 +195,13 @@ class TilePlan:
             return math.fsum(((s.start + s.stop) / 2 - m) ** 2 for s, m in zip(tile.inner, middle, strict=True))
 
         return sorted(self, key=distance)
+
+
+def block_around(spec: UNetSpec, shape: tuple[int, ...], region: tuple[slice, ...], edge: int) -> tuple[slice, ...]:
+    """Return a block of an image about `edge` wide around the middle of a region, its corner on the pooling grids."""
+    block = []
+    for size, seen, stride in zip(shape, region, spec.total_stride, strict=True):
+        low = (seen.start + seen.stop - edge) // 2
+        low = max(0, min(low, size - edge)) // stride * stride
+        block.append(slice(low, min(low + edge, size)))
+    return tuple(block)

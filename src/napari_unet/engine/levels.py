@@ -1,0 +1,267 @@
+"""A U-Net level by level: each resolution in small tiles of its own, with the few pixels its own convolutions need.
+
+::
+
+    image ─ encode 0 ────────────── skip ─────────────── decode 0 ─ logits, tile by tile
+               └ pool ─ encode 1 ── skip ── decode 1 ─ up ─┘
+                           └ pool ─ ...  ─ up ─┘
+
+A tile that goes through the whole network needs the context of the whole network: 96 pixels on each side for four
+poolings, and the convolutions over that rim are thrown away. Here all tiles of a level are done before the next level
+begins, so a tile needs the context of one level only (two pixels on each side), and what lies in the rim is computed
+once. No convolution is padded: of each level just that is computed which the block depends on (`tiling.needs`). So the
+result is that of one pass over the whole mirrored image, up to the rounding of float32.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .card import UNetSpec
+from .execution import CHANNELS_LAST, device_errors, folded, free_memory
+from .tiling import Interval, context, needs
+from .unet import POOL, UNet
+
+VALUES = {2: 1 << 20, 3: 1 << 22}
+"""Values (channels times pixels) that leave a tile, by dimensions: small enough for the cache and for a quick cancel."""
+MOST_MEMORY = 2 << 30
+"""Bytes that a block takes at most; larger blocks are hardly faster."""
+Box = tuple[Interval, ...]
+Read = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[np.float32]]
+Part = tuple[tuple[slice, ...], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Extents:
+    """What each level of the network computes for one block of the output, in pixels of that level."""
+
+    inputs: tuple[Box, ...]
+    encoded: tuple[Box, ...]
+    outputs: tuple[Box, ...]
+
+    @classmethod
+    def of(cls, spec: UNetSpec, block: tuple[slice, ...]) -> Extents:
+        """Return the extents for a block whose corner lies on the pooling grids."""
+        axes = [needs(spec, axis, s.start, s.stop) for axis, s in enumerate(block)]
+        inputs = tuple(zip(*(a[0] for a in axes), strict=True))
+        outputs = tuple(zip(*(a[1] for a in axes), strict=True))
+        encoded = tuple(times(box, stride) for box, stride in zip(inputs[1:], spec.strides, strict=True))
+        return cls(inputs, (*encoded, outputs[-1]), outputs)
+
+    def memory(self, spec: UNetSpec) -> int:
+        """Return the bytes of all maps at the worst moment: while the level below the finest is expanded."""
+        skips = [c * size(box) for c, box in zip(spec.channels, self.encoded, strict=True)]
+        expanded = [c * size(box) for c, box in zip(spec.channels, self.outputs, strict=True)]
+        deep = [sum(skips[: level + 1]) + expanded[level] + expanded[level + 1] for level in range(1, len(skips) - 1)]
+        return 4 * (max([sum(skips), *deep]) + spec.in_channels * size(self.inputs[0]))
+
+
+def size(box: Box) -> int:
+    """Return the number of pixels."""
+    return math.prod(high - low for low, high in box)
+
+
+def times(box: Box, stride: tuple[int, ...]) -> Box:
+    """Return the pixels one level up that are pooled into a box."""
+    return tuple((low * s, high * s) for (low, high), s in zip(box, stride, strict=True))
+
+
+def within(box: Box, origin: Box) -> tuple[slice, ...]:
+    """Return where a box lies in an array that covers another one."""
+    return tuple(slice(low - start, high - start) for (low, high), (start, _) in zip(box, origin, strict=True))
+
+
+def cut(box: Box, edge: int, stride: tuple[int, ...]) -> list[Box]:
+    """Cut a box into tiles of about equal size, at most `edge` wide if the stride allows; they start on multiples of it."""
+    axes = []
+    for (low, high), s in zip(box, stride, strict=True):
+        count = -(-(high - low) // edge)
+        step = -(-(high - low) // (count * s)) * s
+        axes.append([(a, min(a + step, high)) for a in range(low, high, step)])
+    return list(itertools.product(*axes))
+
+
+def _distance(box: Box, region: tuple[slice, ...]) -> int:
+    """Return the squared distance between the middles, in half pixels."""
+    return sum((low + high - s.start - s.stop) ** 2 for (low, high), s in zip(box, region, strict=True))
+
+
+class Map:
+    """The values of a box of one level."""
+
+    def __init__(self, channels: int, box: Box) -> None:
+        self.box = box
+        self._values = torch.empty(
+            (1, channels, *(high - low for low, high in box)), memory_format=CHANNELS_LAST[len(box)]
+        )
+
+    def __getitem__(self, box: Box) -> Tensor:
+        return self._values[:, :, *within(box, self.box)]
+
+    def __setitem__(self, box: Box, values: Tensor) -> None:
+        self._values[:, :, *within(box, self.box)] = values
+
+
+class _Maps:
+    """What is kept of a block under way: made when a level is entered, let go when no tile needs it any more."""
+
+    def __init__(self, spec: UNetSpec, extents: Extents) -> None:
+        self.spec, self.extents = spec, extents
+        self.inputs: dict[int, Map] = {}
+        self.skips: dict[int, Map] = {}
+        self.outputs: dict[int, Map] = {}
+
+    @torch.inference_mode()
+    def enter(self, read: Read) -> None:
+        box = self.extents.inputs[0]
+        low, high = zip(*box, strict=True)
+        self.inputs[0] = Map(self.spec.in_channels, box)
+        self.inputs[0][box] = torch.from_numpy(read(low, high))
+        self._enter_encoder(0)
+
+    @torch.inference_mode()
+    def leave_encoder(self, level: int) -> None:
+        del self.inputs[level]
+        if level < len(self.spec.strides):
+            self._enter_encoder(level + 1)
+        else:
+            self.outputs[level] = self.skips.pop(level)
+            self._enter_decoder(level - 1)
+
+    @torch.inference_mode()
+    def leave_decoder(self, level: int) -> None:
+        del self.skips[level], self.outputs[level + 1]
+        self._enter_decoder(level - 1)
+
+    def _enter_encoder(self, level: int) -> None:
+        self.skips[level] = Map(self.spec.channels[level], self.extents.encoded[level])
+        if level < len(self.spec.strides):
+            self.inputs[level + 1] = Map(self.spec.channels[level], self.extents.inputs[level + 1])
+
+    def _enter_decoder(self, level: int) -> None:
+        if level > 0:
+            self.outputs[level] = Map(self.spec.channels[level], self.extents.outputs[level])
+
+
+class Levels:
+    """A "same" U-Net made ready to run level by level on the CPU."""
+
+    def __init__(self, network: UNet) -> None:
+        self.spec = network.spec
+        self._layout: Any = CHANNELS_LAST[self.spec.dims]
+        self._network = folded(network)
+        for module in (*self._network.encoder.modules(), *self._network.decoder.modules()):
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                module.padding = (0,) * self.spec.dims
+        self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
+
+    @staticmethod
+    def can_run(spec: UNetSpec, device: str) -> bool:
+        """Tell whether a network can run level by level on a device."""
+        return device == "cpu" and spec.padding == "same" and len(spec.channels) > 1
+
+    def memory(self, shape: tuple[int, ...]) -> int:
+        """Return the bytes that a block of a shape takes."""
+        return Extents.of(self.spec, tuple(slice(0, n) for n in shape)).memory(self.spec)
+
+    def steps(self, block: tuple[slice, ...]) -> int:
+        """Return how many tiles there are at all levels together."""
+        extents = Extents.of(self.spec, block)
+        depth = len(self.spec.strides)
+        encoding = sum(len(self._encoder_tiles(extents, level)) for level in range(depth + 1))
+        return encoding + sum(len(self._decoder_tiles(extents, level)) for level in range(depth))
+
+    def largest_block(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the size of the blocks in which an image is computed: halved until one fits into a quarter of the memory."""
+        budget = min(MOST_MEMORY, free_memory("cpu") // 4)
+        block = [-(-n // s) * s for n, s in zip(shape, self.spec.total_stride, strict=True)]
+        while self.memory(tuple(block)) > budget and any(
+            n > s for n, s in zip(block, self.spec.total_stride, strict=True)
+        ):
+            axis = max(range(len(block)), key=lambda a: block[a] / self.spec.total_stride[a])
+            stride = self.spec.total_stride[axis]
+            block[axis] = -(-block[axis] // (2 * stride)) * stride
+        return tuple(block)
+
+    def run(
+        self, read: Read, block: tuple[slice, ...], in_view: tuple[slice, ...] | None = None
+    ) -> Iterator[Part | None]:
+        """Compute a block of the output, level by level.
+
+        Yields None for each tile of a deeper level, and for each of the finest one where it lies with its logits
+        ``(k, *tile)``. Raises OutOfMemory.
+
+        Parameters
+        ----------
+        read
+            Gives normalised pixels ``(c, *spatial)`` from start to stop.
+        block
+            Its corner lies on the pooling grids.
+        in_view
+            The finest tiles nearest to its middle come first.
+        """
+        extents, depth = Extents.of(self.spec, block), len(self.spec.strides)
+        maps = _Maps(self.spec, extents)
+        with device_errors("cpu"):
+            maps.enter(read)
+        for level in range(depth + 1):
+            for box in self._encoder_tiles(extents, level):
+                with device_errors("cpu"):
+                    self._encode(maps, level, box)
+                yield None
+            maps.leave_encoder(level)
+        for level in reversed(range(depth)):
+            tiles = self._decoder_tiles(extents, level)
+            if level == 0 and in_view is not None:
+                tiles.sort(key=partial(_distance, region=in_view))
+            for box in tiles:
+                with device_errors("cpu"):
+                    logits = self._decode(maps, level, box)
+                yield None if logits is None else (tuple(slice(*interval) for interval in box), logits)
+            maps.leave_decoder(level)
+
+    @torch.inference_mode()
+    def _encode(self, maps: _Maps, level: int, box: Box) -> None:
+        x = maps.inputs[level][self._around(level, box)].contiguous(memory_format=self._layout)
+        x = self._network.encoder[level](x)
+        maps.skips[level][box] = x
+        if level < len(self.spec.strides):
+            stride = self.spec.strides[level]
+            pooled = tuple((low // s, high // s) for (low, high), s in zip(box, stride, strict=True))
+            maps.inputs[level + 1][pooled] = POOL[self.spec.dims](x, stride)
+
+    @torch.inference_mode()
+    def _decode(self, maps: _Maps, level: int, box: Box) -> NDArray[np.float32] | None:
+        around, stride = self._around(level, box), self.spec.strides[level]
+        deep = tuple((low // s, -(-high // s)) for (low, high), s in zip(around, stride, strict=True))
+        up = self._network.up[level](maps.outputs[level + 1][deep].contiguous(memory_format=self._layout))
+        up = up[:, :, *within(around, times(deep, stride))]
+        x = self._network.decoder[level](torch.cat([maps.skips[level][around], up], dim=1))
+        if level:
+            maps.outputs[level][box] = x
+            return None
+        logits: NDArray[np.float32] = self._network.head(x)[0].numpy()
+        return logits
+
+    def _around(self, level: int, box: Box) -> Box:
+        return tuple(context(self.spec, level, axis, interval) for axis, interval in enumerate(box))
+
+    def _edge(self, level: int) -> int:
+        return int((VALUES[self.spec.dims] / self.spec.channels[level]) ** (1 / self.spec.dims))
+
+    def _encoder_tiles(self, extents: Extents, level: int) -> list[Box]:
+        stride = (*self.spec.strides, (1,) * self.spec.dims)[level]
+        return cut(extents.encoded[level], self._edge(level), stride)
+
+    def _decoder_tiles(self, extents: Extents, level: int) -> list[Box]:
+        return cut(extents.outputs[level], self._edge(level), (1,) * self.spec.dims)

@@ -1,0 +1,93 @@
+"""Levels: what a block depends on, its memory, its tiles and their order. That it is exact stands in test_exactness."""
+
+import numpy as np
+import pytest
+
+from napari_unet.engine import levels
+from napari_unet.engine.card import UNetSpec
+from napari_unet.engine.errors import OutOfMemory
+from napari_unet.engine.image import Image
+from napari_unet.engine.levels import Extents, Levels, Map, cut
+from napari_unet.engine.unet import UNet
+
+ONE_POOLING = UNetSpec(channels=(2, 4))
+BLOCK = (slice(0, 8), slice(8, 16))
+
+
+def test_what_a_block_depends_on_by_hand() -> None:
+    extents = Extents.of(ONE_POOLING, BLOCK)
+    assert extents.outputs == (((0, 8), (8, 16)), ((-1, 5), (3, 9)))  # -2 to 10, halved
+    assert extents.inputs == (
+        ((-8, 16), (0, 24)),
+        ((-3, 7), (1, 11)),
+    )  # two convolutions more; then doubled, and two more
+    assert extents.encoded == (((-6, 14), (2, 22)), ((-1, 5), (3, 9)))
+
+
+def test_memory_by_hand() -> None:
+    skips = 2 * 20 * 20 + 4 * 6 * 6
+    image = 24 * 24
+    assert Extents.of(ONE_POOLING, BLOCK).memory(ONE_POOLING) == 4 * (skips + image)
+
+
+def test_tiles_are_even_and_start_on_the_stride() -> None:
+    assert [box[0] for box in cut(((-6, 14),), 8, (2,))] == [(-6, 2), (2, 10), (10, 14)]
+    assert [box[0] for box in cut(((0, 3),), 8, (2,))] == [(0, 3)]
+
+
+def blank(shape: tuple[int, ...]) -> tuple[Levels, levels.Read]:
+    image = Image(np.zeros(shape, dtype=np.float32), "zyx"[-len(shape) :])
+    network = UNet(UNetSpec(dims=len(shape), channels=(4, 8, 8)))
+    return Levels(network), next(image.items(len(shape))).read_mirrored
+
+
+@pytest.mark.parametrize("shape", [(70, 200), (20, 30, 20)], ids=str)
+def test_there_are_as_many_steps_as_announced(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(levels.VALUES, len(shape), 1 << 12)
+    network, read = blank(shape)
+    block = tuple(slice(0, n) for n in shape)
+    parts = list(network.run(read, block))
+    assert len(parts) == network.steps(block) > 10
+    covered = np.zeros(shape, dtype=int)
+    for part in parts:
+        if part is not None:
+            covered[part[0]] += 1
+    assert (covered == 1).all()
+
+
+def test_the_finest_tiles_in_view_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(levels.VALUES, 2, 1 << 12)  # tiles of 32 pixels
+    network, read = blank((128, 128))
+    view = (slice(70, 90), slice(0, 20))
+    first = next(filter(None, network.run(read, (slice(0, 128),) * 2, view)))
+    assert first[0] == (slice(64, 96), slice(0, 32))
+
+
+@pytest.mark.parametrize("block", [(100, 60), (52, 60), (52, 32), (4, 4)])
+def test_blocks_are_halved_until_they_fit(block: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    network, _ = blank((100, 57))
+    monkeypatch.setattr(levels, "MOST_MEMORY", network.memory(block))
+    assert network.largest_block((100, 57)) == block
+
+
+def test_a_budget_too_small_for_any_block_gives_the_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, _ = blank((100, 57))
+    monkeypatch.setattr(levels, "MOST_MEMORY", 1)
+    assert network.largest_block((100, 57)) == (4, 4)
+
+
+def test_memory_that_runs_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Map, channels: int, box: levels.Box) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Map, "__init__", full)
+    network, read = blank((64, 64))
+    with pytest.raises(OutOfMemory, match="close other programs"):
+        next(network.run(read, (slice(0, 64),) * 2))
+
+
+def test_valid_networks_and_other_devices_are_left_to_the_simple_way() -> None:
+    assert Levels.can_run(UNetSpec(), "cpu")
+    assert not Levels.can_run(UNetSpec(), "cuda")
+    assert not Levels.can_run(UNetSpec.paper(), "cpu")
+    assert not Levels.can_run(UNetSpec(channels=(4,)), "cpu")
