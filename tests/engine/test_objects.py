@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.segmentation import relabel_sequential, watershed
 
-from napari_unet.engine.objects import labels_from_maps, targets, without_small
+from napari_unet.engine.objects import SEED, inwardness, labels_from_maps, renumbered, targets, without_small
 from napari_unet.engine.settings import ObjectSettings
 
 from .conftest import discs
@@ -81,3 +83,35 @@ def test_small_objects_are_dropped_and_numbers_close_up() -> None:
 
 def test_nothing_in_nothing_out() -> None:
     assert labels_from_maps(np.zeros((3, 8, 8), dtype=np.float32), ObjectSettings()).max() == 0
+
+
+def flooded_everywhere(maps: np.ndarray, settings: ObjectSettings) -> np.ndarray:
+    """Return the objects by one watershed of the whole foreground."""
+    foreground = maps[0] > settings.foreground_threshold
+    inner = inwardness(maps)
+    seeds, count = ndimage.label((inner > settings.seed_threshold) & foreground)
+    seeds = without_small(seeds, SEED)
+    pieces, _ = ndimage.label(foreground)
+    unseeded = ~np.isin(pieces, pieces[seeds > 0]) & foreground
+    seeds[unseeded] = pieces[unseeded] + count
+    labels = watershed(-inner, seeds, mask=foreground)
+    return relabel_sequential(without_small(labels, settings.minimal_size))[0]
+
+
+@pytest.mark.parametrize("shape", [(120, 150), (16, 48, 48)], ids=str)
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6])
+@pytest.mark.parametrize("minimal", [0, 15])
+def test_only_crowded_pieces_are_flooded_and_the_labels_are_the_same(
+    shape: tuple[int, ...], threshold: float, minimal: int, rng: np.random.Generator
+) -> None:
+    noise = ndimage.gaussian_filter(rng.random((3, *shape)), (0, *(1.5,) * len(shape)))
+    maps = (noise - noise.min()) / np.ptp(noise)
+    settings = ObjectSettings(foreground_threshold=threshold, seed_threshold=0.5, minimal_size=minimal)
+    expected = flooded_everywhere(maps, settings)
+    assert expected.max() > 1
+    assert (labels_from_maps(maps, settings) == expected).all()
+
+
+def test_numbers_have_no_gaps() -> None:
+    assert renumbered(np.array([0, 3, 3, 7, 9, 9]), 2).tolist() == [0, 1, 1, 0, 2, 2]
+    assert renumbered(np.array([0, 3, 7]), 0).tolist() == [0, 1, 2]

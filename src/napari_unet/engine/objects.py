@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.segmentation import relabel_sequential, watershed
+from skimage.segmentation import watershed
 
 from .settings import ObjectSettings
 
@@ -96,14 +96,29 @@ def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> ND
     inner = inwardness(maps)
     seeds, count = ndimage.label((inner > settings.seed_threshold) & foreground)
     seeds = without_small(seeds, SEED)
-    pieces, _ = ndimage.label(foreground)
-    seeded = np.zeros(pieces.max() + 1, dtype=bool)
-    seeded[pieces[seeds > 0]] = True
-    unseeded = ~seeded[pieces] & foreground
-    seeds[unseeded] = pieces[unseeded] + count
-    labels = watershed(-inner, seeds, mask=foreground)  # type: ignore[no-untyped-call]
-    result, _, _ = relabel_sequential(without_small(labels, settings.minimal_size))  # type: ignore[no-untyped-call]
-    return np.asarray(result, dtype=np.int32)
+    pieces, number = ndimage.label(foreground)
+    seeded = seeds > 0
+    piece_of = np.zeros(count + 1, dtype=np.intp)
+    piece_of[seeds[seeded]] = pieces[seeded]
+    used = np.flatnonzero(piece_of)
+    # A piece of foreground with one seed, or none, is one object; only the others need the flood, which is slow.
+    label_of = np.arange(number + 1) + count
+    label_of[piece_of[used]] = used
+    crowded = np.bincount(piece_of[used], minlength=number + 1) > 1
+    label_of[0] = 0
+    labels = label_of[pieces]
+    flooded = crowded[pieces]
+    if flooded.any():
+        seeds[~flooded] = 0
+        labels[flooded] = watershed(-inner, seeds, mask=flooded)[flooded]  # type: ignore[no-untyped-call]
+    return renumbered(labels, settings.minimal_size)
+
+
+def renumbered(labels: NDArray[np.integer], minimal_size: int) -> NDArray[np.int32]:
+    """Return the labels without those of fewer pixels than `minimal_size`, the others numbered from 1 in their order."""
+    keep = np.bincount(labels.ravel()) >= max(1, minimal_size)
+    keep[0] = False
+    return np.asarray((np.cumsum(keep) * keep).astype(np.int32)[labels])
 
 
 def without_small(labels: NDArray[np.integer], minimal_size: int) -> NDArray[np.integer]:
