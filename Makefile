@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format tests bench clean system-libraries constraints
+.PHONY: help demo test lint format tests bench docs clean system-libraries constraints
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,6 +21,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   the checks alone       make tests   pytest alone (ARGS='-k tiling')"
 	@echo "make format rewrites the style     make bench   speed and quality beside a peer"
+	@echo "make docs   the site, into build/site"
 	@echo "make clean  removes the virtual environment and all caches"
 
 demo: $(INSTALLED) system-libraries
@@ -45,6 +46,11 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# The site, into build/site; index.html opens without a server.
+docs: $(INSTALLED)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/mkdocs build --strict
 
 system-libraries:
 	@.ci/system-libraries

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -73,3 +75,13 @@ def test_the_changelog_knows_this_version() -> None:
     changelog = (REPOSITORY / "CHANGELOG.md").read_text("utf-8")
     assert f"## [{version}]" in changelog
     assert f"\nversion: {version}\n" in (REPOSITORY / "CITATION.cff").read_text("utf-8")
+
+
+def test_the_conda_recipe_asks_for_what_the_package_asks_for() -> None:
+    recipe = (REPOSITORY / "conda" / "meta.yaml").read_text("utf-8")
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text("utf-8"))["project"]
+    names = {"torch": "pytorch", "dask[array]": "dask-core"}
+    for line in (*project["dependencies"], *project["optional-dependencies"]["napari"]):
+        name, rest = re.fullmatch(r"([\w\[\]-]+)(.*)", line).groups()
+        assert f"- {names.get(name, name)} {rest}\n" in recipe
+    assert f'version = "{project["version"]}"' in recipe

@@ -21,6 +21,11 @@ def load_model(model: str) -> Model:
     Raises
     ------
     ModelNotFound, InvalidModel
+
+    Examples
+    --------
+    >>> load_model("nuclei").card.classes
+    ('background', 'nucleus')
     """
     return Library().load(model)
 

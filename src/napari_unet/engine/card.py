@@ -52,6 +52,14 @@ class UNetSpec:
         ``"batch"`` or ``"none"``. Norms that look at the tile itself cannot be tiled without seams.
     dropout
         Probability at the end of the contracting path (2015, section 3.1); only while training.
+
+    Examples
+    --------
+    >>> UNetSpec().total_stride, UNetSpec(dims=3, channels=(8, 16, 32)).total_stride
+    ((16, 16), (4, 4, 4))
+    >>> UNetSpec(padding="reflect")
+    Traceback (most recent call last):
+    napari_unet.engine.errors.InvalidModel: The network's padding 'reflect' is neither 'same' nor 'valid'.
     """
 
     dims: int = 2

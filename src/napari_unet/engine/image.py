@@ -235,6 +235,11 @@ def guess_axes(shape: tuple[int, ...], rgb: bool = False, dims: int = 2) -> str:
 
     A small axis (2 to 4) at either end of three or more is taken for channels. What is left, counted from the last
     axis, is x, y, z, t; with a 2D model a third axis is still called z, since either name gives the same labels.
+
+    Examples
+    --------
+    >>> guess_axes((520, 696)), guess_axes((20, 520, 696)), guess_axes((2, 520, 696)), guess_axes((520, 696, 3), rgb=True)
+    ('yx', 'zyx', 'cyx', 'yxc')
     """
     if len(shape) < 2:
         raise InvalidImage(f"An array of shape {shape} is no image: it needs at least two axes.")
