@@ -152,7 +152,9 @@ def batching(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "batch-2-done")
     viewer.layers.clear()
     viewer.add_image(pixels, name="control", scale=(0.5, 0.5))
-    viewer.open("labels/control_labels.zarr", plugin="napari-unet")
+    (labels,) = viewer.open("labels/control_labels.zarr", plugin="napari-unet")
+    labels.contour = 2  # the image below is seen too
+    viewer.reset_view()
     save(viewer, "batch-3-ome-zarr")
 
 

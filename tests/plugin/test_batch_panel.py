@@ -62,6 +62,17 @@ def test_an_added_path_that_is_unticked_is_removed(panel: BatchPanel) -> None:
     assert panel.batching.paths == []
 
 
+def test_a_sentence_is_not_cut_off(viewer, panel: BatchPanel, jobs) -> None:
+    viewer.add_image(two_squares(), name="squares")
+    viewer.add_image(np.full((40, 60), 7), name="flat")
+    for _ in range(2):
+        panel.button.click()
+        jobs.finish()
+    short, long = (panel.table.topLevelItem(i).sizeHint(1).height() for i in range(2))
+    assert "Every pixel of 'flat' is 7" in panel.table.topLevelItem(1).text(1)
+    assert long >= 3 * short
+
+
 def test_a_scheduler_can_be_named(panel: BatchPanel) -> None:
     panel.scheduler.setText(" tcp://server:8786 ")
     panel.scheduler.editingFinished.emit()

@@ -173,10 +173,10 @@ class Work:
         np.savez(content, allow_pickle=False, **arrays)
         write_atomically(self.folder / f"{name}.npz", content.getvalue())
 
-    def read(self, name: str) -> dict[str, NDArray[Any]]:
-        """Return what was remembered."""
+    def read(self, name: str, *keys: str) -> dict[str, NDArray[Any]]:
+        """Return what was remembered, or of that what is named."""
         with np.load(self.folder / f"{name}.npz", allow_pickle=False) as file:
-            return dict(file)
+            return {key: file[key] for key in keys or file}
 
     def array(self, name: str, shape: tuple[int, ...], chunk: tuple[int, ...], dtype: Any) -> zarr.Array[Any]:
         """Open an array, made when it is not there."""
@@ -425,6 +425,7 @@ class _Part:
     def events(self) -> Iterator[RegionDone]:
         """Compute what is not done, here or by those that the run knows."""
         for stage in self.stages:
+            self.prepare(stage)
             todo = [index for index in self.blocks if not self.work.has(self._mark(stage, index))]
             yield self.run.advance(len(self.blocks) - len(todo))
             if self.run.spread:
@@ -435,6 +436,9 @@ class _Part:
                 yield self.run.advance(1 if piece else 0)
         self.work.mark(f"item{self.number}", highest=np.array(self.highest_label()))
         self.work.drop(str(self.number))
+
+    def prepare(self, stage: str) -> None:
+        """Put together what a stage needs of all blocks; once, by the process that began the output."""
 
     def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
         """Compute a stage of a block; `following` is the block after it, whose reading begins meanwhile."""
@@ -529,6 +533,12 @@ class _Objects(_Part):
         self.pieces = self.work.array(f"{number}/pieces", self.item.shape, chunk, np.int32)
         self.flooded = self.work.array(f"{number}/flooded", self.item.shape, chunk, np.int32)
 
+    def prepare(self, stage: str) -> None:
+        """See `_Part`."""
+        made = {"flood": ("joined", self._join), "number": ("numbers", self._count)}.get(stage)
+        if made and not self.work.has(mark := f"{self.number}/{made[0]}"):
+            self.work.mark(mark, **made[1]())
+
     def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
         """See `_Part`."""
         if stage == "maps":
@@ -572,49 +582,66 @@ class _Objects(_Part):
             {"piece_of_seed": piece_of_seed, "sizes": sizes, "count": np.array(piece_count), **faces},
         )
 
-    @cached_property
-    def _joined(self) -> tuple[int, dict[Index, tuple[NDArray[np.int32], NDArray[np.int32]]]]:
-        """The highest marker, and the markers of each block's seeds and of its pieces without a seed.
+    def _join(self) -> dict[str, NDArray[Any]]:
+        """Find out which parts are one, and give each seed, and each piece without a seed, a marker.
 
-        Found when the parts of all blocks are known: which of them are one, and what each is called.
+        Markers stand in the order of the blocks, those of block i at ``first[i] : first[i + 1]``.
         """
-        parts = {index: self.work.read(self._mark("parts", index)) for index in self.blocks}
-        counts = {
-            "seeds": [len(p["sizes"]) - 1 for p in parts.values()],
-            "pieces": [int(p["count"]) for p in parts.values()],
-        }
-        first = {kind: dict(zip(parts, itertools.accumulate([0, *n]), strict=False)) for kind, n in counts.items()}
-        groups = {}
-        for kind in ("seeds", "pieces"):
-            edges = [np.zeros((2, 0), dtype=np.int64)]
-            for axis, a, b in self.blocks.pairs():
-                one, other = parts[a][f"{kind}{axis}high"], parts[b][f"{kind}{axis}low"]
-                both = (one > 0) & (other > 0)
-                pair = np.unique(np.stack([one[both], other[both]]).astype(np.int64), axis=1)
-                edges.append(pair + np.array([[first[kind][a] - 1], [first[kind][b] - 1]]))
-            total, (row, column) = sum(counts[kind]), np.concatenate(edges, axis=1)
-            graph = sparse.coo_array((np.ones(len(row), dtype=bool), (row, column)), shape=(total, total))
-            groups[kind] = sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
+        names = {index: self._mark("parts", index) for index in self.blocks}
+        parts = [self.work.read(name, "piece_of_seed", "sizes", "count") for name in names.values()]
+        counts = {"seeds": [len(p["sizes"]) - 1 for p in parts], "pieces": [int(p["count"]) for p in parts]}
+        first = {kind: np.array([0, *itertools.accumulate(n)]) for kind, n in counts.items()}
+        groups = {kind: self._groups(kind, names, first[kind]) for kind in first}
         seeds, pieces = groups["seeds"], groups["pieces"]
-        sizes = np.bincount(seeds, weights=np.concatenate([p["sizes"][1:] for p in parts.values()]))
+        sizes = np.bincount(seeds, weights=np.concatenate([p["sizes"][1:] for p in parts]))
         is_seed = sizes >= SEED
         markers_of_seeds = np.where(is_seed, np.cumsum(is_seed), 0)
         piece_of_seed = pieces[
-            np.concatenate([p["piece_of_seed"][1:] - 1 + first["pieces"][i] for i, p in parts.items()]).astype(np.int64)
+            np.concatenate(
+                [p["piece_of_seed"][1:] - 1 + n for p, n in zip(parts, first["pieces"], strict=False)]
+            ).astype(np.int64)
         ]
         is_unseeded = np.ones(pieces.max(initial=-1) + 1, dtype=bool)
         is_unseeded[piece_of_seed[is_seed[seeds]]] = False
         markers_of_pieces = np.where(is_unseeded, np.cumsum(is_unseeded) + is_seed.sum(), 0)
-        return int(is_seed.sum() + is_unseeded.sum()), {
-            index: (
-                _table(markers_of_seeds[seeds[first["seeds"][index] :][: len(p["sizes"]) - 1]]),
-                _table(markers_of_pieces[pieces[first["pieces"][index] :][: int(p["count"])]]),
-            )
-            for index, p in parts.items()
+        return {
+            "highest": is_seed.sum() + is_unseeded.sum(),
+            "seeds": markers_of_seeds[seeds].astype(np.int32),
+            "pieces": markers_of_pieces[pieces].astype(np.int32),
+            "first_seeds": first["seeds"],
+            "first_pieces": first["pieces"],
         }
 
+    def _groups(self, kind: str, names: dict[Index, str], first: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the group of each part: those that touch across faces are in one. Holds two faces at a time."""
+        edges, place = [np.zeros((2, 0), dtype=np.int64)], {index: i for i, index in enumerate(names)}
+        for axis, a, b in self.blocks.pairs():
+            one = self.work.read(names[a], key := f"{kind}{axis}high")[key]
+            other = self.work.read(names[b], key := f"{kind}{axis}low")[key]
+            both = (one > 0) & (other > 0)
+            pair = np.unique(np.stack([one[both], other[both]]).astype(np.int64), axis=1)
+            edges.append(pair + np.array([[first[place[a]] - 1], [first[place[b]] - 1]]))
+        total, (row, column) = int(first[-1]), np.concatenate(edges, axis=1)
+        graph = sparse.coo_array((np.ones(len(row), dtype=bool), (row, column)), shape=(total, total))
+        return np.asarray(sparse.csgraph.connected_components(graph, directed=False)[1], dtype=np.int64)
+
+    @cached_property
+    def _joined(self) -> dict[str, NDArray[Any]]:
+        """What `_join` found."""
+        return self.work.read(f"{self.number}/joined")
+
+    def _table(self, kind: str, index: Index) -> NDArray[np.int32]:
+        """Return the marker of each part of a block; 0 for "no part"."""
+        place = int(np.ravel_multi_index(index, self.blocks.counts))
+        start, stop = self._joined[f"first_{kind}"][place : place + 2]
+        return np.concatenate([[0], self._joined[kind][start:stop]]).astype(np.int32)
+
     def _flood(self, index: Index) -> Computed:
-        block, margin, unknown = self.blocks.region(index), MARGIN[len(self.blocks.shape)], self._joined[0] + 1
+        block, margin, unknown = (
+            self.blocks.region(index),
+            MARGIN[len(self.blocks.shape)],
+            int(self._joined["highest"]) + 1,
+        )
         while True:
             window = self.blocks.grown(block, margin)
             foreground, inner = self._landscape(window)
@@ -634,34 +661,32 @@ class _Objects(_Part):
             shared = tuple(
                 slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(window, block, strict=True)
             )
-            of_seeds, of_pieces = self._joined[1][index]
-            markers = of_seeds[np.asarray(self.seeds[shared])]
-            result[_within(shared, window)] = np.where(markers, markers, of_pieces[np.asarray(self.pieces[shared])])
+            of_seeds = self._table("seeds", index)[np.asarray(self.seeds[shared])]
+            of_pieces = self._table("pieces", index)[np.asarray(self.pieces[shared])]
+            result[_within(shared, window)] = np.where(of_seeds, of_seeds, of_pieces)
         return result
 
-    @cached_property
-    def _numbers(self) -> NDArray[np.uint32]:
-        """The final number of each marker, known when all blocks are flooded; 0 for objects that are too small."""
-        highest, _ = self._joined
-        sizes = np.zeros(highest + 1, dtype=np.int64)
+    def _count(self) -> dict[str, NDArray[Any]]:
+        """Give each marker its final number; 0 for objects that are too small."""
+        sizes = np.zeros(int(self._joined["highest"]) + 1, dtype=np.int64)
         for index in self.blocks:
             known = self.work.read(self._mark("flood", index))
             sizes[known["found"]] += known["sizes"]
         keep = sizes >= self.thresholds.minimal_size
         keep[0] = False
         keep[sizes == 0] = False
-        return np.where(keep, np.cumsum(keep), 0).astype(np.uint32)
+        return {"numbers": np.where(keep, np.cumsum(keep), 0).astype(np.uint32)}
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.uint32]:
+        """What `_count` found."""
+        return self.work.read(f"{self.number}/numbers")["numbers"]
 
     def _number(self, index: Index) -> Computed:
         block = self.blocks.region(index)
         where = self.item.region(block)
         final = self._numbers[np.asarray(self.flooded[block])]
         return Computed(((self.run.unlinked, where, final.reshape([s.stop - s.start for s in where])),))
-
-
-def _table(markers: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Put 0 for "no part" before the markers of parts 1, 2, ..."""
-    return np.concatenate([[0], markers]).astype(np.int32)
 
 
 def _mark_rim(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QRect, QSize, Qt
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QComboBox,
@@ -27,6 +27,8 @@ from .forms import descriptions
 from .segment_panel import PRIMARY, form_layout, in_time, label, narrow
 
 FORMATS = {".tif": "OME-TIFF (.tif)", ".zarr": "OME-Zarr (.zarr), any size", ".npy": "NumPy (.npy)", ".png": "PNG"}
+MARGIN = 4
+"""Pixels beside the text of a row."""
 LINKS = {"none": "each plane on its own", "z": "one through z, by overlap", "t": "one through time, by overlap"}
 
 
@@ -104,6 +106,7 @@ class BatchPanel(QWidget):
         self.table.setWordWrap(True)  # a failure is a sentence
         self.table.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
         self.table.header().resizeSection(0, 110)
+        self.table.header().sectionResized.connect(lambda *_: self._fit_rows())
         self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.table.itemDoubleClicked.connect(lambda item: self._open(item))
 
@@ -139,8 +142,12 @@ class BatchPanel(QWidget):
         """Show what the batch says."""
         batching, session = self.batching, self.batching.session
         self._refresh_sources()
-        if not self.out.hasFocus():
-            self.out.setText(batching.out)
+        for edit, text in ((self.out, batching.out), (self.scheduler, batching.settings.scheduler)):
+            if not edit.hasFocus():
+                edit.setText(text)
+        for box, value in ((self.ending, batching.settings.ending), (self.link, batching.settings.link)):
+            with signals_blocked(box):
+                box.setCurrentIndex(box.findData(value))
         idle = session.state == "idle"
         for widget in (self.sources, self.out, self.ending, self.link, self.scheduler):
             widget.setEnabled(not batching.running)
@@ -200,6 +207,15 @@ class BatchPanel(QWidget):
             row.setText(1, state)
             row.setToolTip(0, f"{item.name}\n{item.target}")
             row.setToolTip(1, state)
+        self._fit_rows()
+
+    def _fit_rows(self) -> None:
+        """Give each row the lines that its sentence needs, which Qt's trees do not do."""
+        metrics, wrap = self.table.fontMetrics(), int(Qt.TextFlag.TextWordWrap)
+        within = QRect(0, 0, self.table.columnWidth(1) - 2 * MARGIN, 10_000)
+        for number in range(self.table.topLevelItemCount()):
+            row = self.table.topLevelItem(number)
+            row.setSizeHint(1, metrics.boundingRect(within, wrap, row.text(1)).size() + QSize(MARGIN, 2))
 
     def _any_done(self) -> bool:
         return any(state.startswith(("done", "skipped", "finished")) for state in self.batching.states) and bool(
