@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from napari_unet.engine.files import open_image
 from napari_unet.engine.gate import Verdict
 from napari_unet.engine.library import Library
 from napari_unet.engine.model import new_model
+from napari_unet.samples import load as load_sample
 
 SPEC = UNetSpec(channels=(4, 8), out_channels=2)
 
@@ -621,3 +623,23 @@ def test_the_demo_writes_labels_and_a_picture_without_a_display(run, monkeypatch
     assert open_image(labels).shape == (520, 696)
     with Picture.open(picture) as opened:
         assert opened.size == (4 * 696, 2 * 520)
+
+
+def test_what_speaks_against_a_result_is_said_on_stderr(run) -> None:
+    """Nuclei magnified four times are not what the model learned."""
+    pixels = np.asarray(load_sample("nuclei")[0].array)[:100, :100]
+    np.save("large.npy", np.kron(pixels, np.ones((4, 4), pixels.dtype)))
+    status, out, err = run("segment", "large.npy", "-o", "labels.tif", "--device", "cpu")
+    assert (status, out) == (0, "labels.tif\n")
+    assert "pixels wide, those that nuclei learned from 20: check them" in err
+
+
+def test_a_report_says_what_was_done(run, tmp_path: Path) -> None:
+    save("a.tif")
+    run("segment", "a.tif", "--model", "nothing", "-o", "b.tif")
+    assert run("info", "--report", "report.zip")[:2] == (0, "report.zip\n")
+    with zipfile.ZipFile("report.zip") as archive:
+        assert archive.read("info.txt").startswith(b"napari-unet")
+        log = archive.read("napari-unet.log").decode()
+    assert "INFO command: segment a.tif --model nothing -o b.tif" in log
+    assert "ERROR There is no model 'nothing'" in log

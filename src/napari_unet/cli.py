@@ -11,6 +11,7 @@ import importlib.util
 import math
 import os
 import platform
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from .engine.errors import FileError, InvalidSettings, NapariUnetError
+from .engine.log import LOGGER, keep_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +70,7 @@ def main() -> NoReturn:
 
 
 def _complain(what: object) -> None:
+    LOGGER.error("%s", what)
     print(f"napari-unet: {' '.join(str(what).split())}", file=sys.stderr)
 
 
@@ -85,7 +88,8 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    pass
+    keep_log()
+    LOGGER.info("command: %s", shlex.join(sys.argv[1:]))
 
 
 # ---------------------------------------------------------------- segment
@@ -581,9 +585,12 @@ def _finite(value: Any) -> Any:
 
 
 def _print_rows(rows: list[tuple[str, str]]) -> None:
+    print("\n".join(_lined_up(rows)))
+
+
+def _lined_up(rows: list[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    return [f"{name:<{width}}  {value}" for name, value in rows]
 
 
 # ---------------------------------------------------------------- models
@@ -703,11 +710,16 @@ def models_delete(
 
 
 @app.command()
-def info() -> None:
+def info(
+    report: Annotated[
+        str | None, typer.Option(help="Pack this and the log, without any image, into this zip file.")
+    ] = None,
+) -> None:
     """Print versions, devices and the models folder: what a bug report needs."""
     from . import __version__
     from .engine.execution import available_devices
     from .engine.library import Library
+    from .engine.log import log_folder, write_report
 
     library = Library()
     rows = [
@@ -718,11 +730,16 @@ def info() -> None:
         *((name, _version_of(name)) for name in ("napari", "torch", "numpy", "scikit-image", "tifffile", "zarr")),
         ("devices", ", ".join(available_devices())),
         ("models folder", str(library.folder)),
+        ("log", str(log_folder())),
         ("models", ", ".join(f"{entry.card.name}@{entry.card.version}" for entry in library.entries()) or "none"),
     ]
     if damaged := library.damaged():
         rows.append(("damaged models", ", ".join(str(path) for path, _ in damaged)))
-    _print_rows(rows)
+    if report is None:
+        _print_rows(rows)
+        return
+    write_report(Path(report), "\n".join(_lined_up(rows)) + "\n")
+    print(report)
 
 
 def _version_of(package: str) -> str:

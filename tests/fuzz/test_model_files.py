@@ -150,15 +150,15 @@ def test_a_tensor_in_the_header_claims_anything(place: Path, content: bytes, dat
 
 
 @given(
-    value=st.sampled_from([float("nan"), float("inf"), 1e38, -1e38, 0.0]),
-    dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8]),
-    data=st.data(),
+    value=st.sampled_from(["nan", "inf", "1e38", "-1e38", "0"]),
+    dtype=st.sampled_from(["float32", "float16", "bfloat16", "float64", "int64", "uint8"]),
+    which=st.integers(0, 99),
 )
-def test_a_tensor_holds_anything(place: Path, content: bytes, value: float, dtype: torch.dtype, data) -> None:
+def test_a_tensor_holds_anything(place: Path, content: bytes, value: str, dtype: str, which: int) -> None:
     """With the right hash: somebody may mean harm."""
     tensors = load(content)
-    name = data.draw(st.sampled_from(sorted(tensors)))
-    tensors[name] = torch.full_like(tensors[name], value).to(dtype)
+    name = sorted(tensors)[which % len(tensors)]
+    tensors[name] = torch.full_like(tensors[name].float(), float(value)).to(getattr(torch, dtype))
     card = ModelCard.from_json(parts(content)[0]["__metadata__"]["napari_unet"])
     survives(place, forged(tensors, card))
 

@@ -332,3 +332,13 @@ def test_planes_that_count_anew_have_no_table(viewer, session, jobs) -> None:
     session.segment()
     jobs.finish()
     assert viewer.layers["squares labels (objects)"].features.empty
+
+
+def test_what_speaks_against_a_result_is_said_with_it(viewer, session, jobs, heard) -> None:
+    """Three grey levels are no image to believe a network on."""
+    session.choose_model(session.library.find("bright"))
+    viewer.add_image((two_squares() > 0).astype(np.uint8) * 3)
+    session.segment()
+    jobs.finish()
+    assert heard.last.text.startswith("Segmented in ")
+    assert heard.last.text.endswith("hardly any contrast (3 grey levels): check the result closely.")

@@ -465,9 +465,7 @@ def _here(todo: Numbered, plan: BatchPlan, model: Model) -> Iterator[Event]:
     yield from _one_by_one(todo, lambda item: _computed(item, plan.settings, plan.axes, model), lambda: "")
 
 
-def _one_by_one(
-    todo: Numbered, computed: Callable[[BatchItem], Iterator[tuple[int, int]]], lost: Callable[[], str]
-) -> Iterator[Event]:
+def _one_by_one(todo: Numbered, computed: Callable[[BatchItem], Steps], lost: Callable[[], str]) -> Iterator[Event]:
     """Compute items one after the other; `lost` says after a failure why no later one would fare better."""
     stopped = ""
     for number, item in todo:
@@ -477,14 +475,24 @@ def _one_by_one(
         yield ItemStarted(number, item)
         began = time.perf_counter()
         try:
-            for done, tiles in computed(item):
-                yield ItemProgress(number, done, tiles)
+            doubts = yield from _numbered(number, computed(item))
         except (NapariUnetError, *DAMAGED, MemoryError) as error:
             outcome = _outcome(item, "failed", _sentence(error, item))
             stopped = FULL if _is_lost(error) else lost()
         else:
-            outcome = _outcome(item, "done", item.note, time.perf_counter() - began)
+            note = f"{item.note}. {doubts}" if item.note and doubts else item.note or doubts
+            outcome = _outcome(item, "done", note, time.perf_counter() - began)
         yield ItemFinished(number, item, outcome)
+
+
+def _numbered(number: int, steps: Steps) -> Generator[ItemProgress, None, str]:
+    """Yield the progress of an item, and return what speaks against its result."""
+    while True:
+        try:
+            done, tiles = next(steps)
+        except StopIteration as end:
+            return end.value or ""
+        yield ItemProgress(number, done, tiles)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -494,6 +502,7 @@ class Made:
     labels: NDArray[np.integer]
     probabilities: NDArray[np.float32] | None
     about: dict[str, Any]
+    doubts: str = ""
 
 
 Steps = Generator[tuple[int, int], None, Any]
@@ -501,14 +510,15 @@ Steps = Generator[tuple[int, int], None, Any]
 
 
 def _computed(item: BatchItem, settings: BatchSettings, axes: str | None, model: Model) -> Steps:
-    """Segment and write one item."""
+    """Segment and write one item; returns what speaks against its result."""
     image = _opened(item, axes)
     record = _record(item, model, settings, axes)
     if item.by_regions:
         yield from _regions(item, image, settings, model, record)
-    else:
-        made = yield from _made(image, settings, model)
-        _write(item, made, image, model, record)
+        return ""
+    made = yield from _made(image, settings, model)
+    _write(item, made, image, model, record)
+    return made.doubts
 
 
 def _opened(item: BatchItem, axes: str | None) -> Image:
@@ -543,7 +553,8 @@ def _made(image: Image, settings: BatchSettings, model: Model) -> Generator[tupl
             result = happened
     assert result is not None, "segment() ends with Segmented"
     linked = {} if settings.link == "none" else {"link": settings.link, "overlap": settings.overlap}
-    return Made(_linked(result.labels, image, model, settings), result.probabilities, result.record | linked)
+    labels = _linked(result.labels, image, model, settings)
+    return Made(labels, result.probabilities, result.record | linked, result.doubts)
 
 
 def _write(item: BatchItem, made: Made, image: Image, model: Model, record: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from .doubts import doubts
 from .errors import InvalidImage, OutOfMemory
 from .execution import Executor, pick_device, run_tiles
 from .image import Image, Item
@@ -82,12 +83,15 @@ class Segmented:
         float16 ``(3, *label_shape)`` for the `objects` task, unless too large to keep: what `relabel` needs.
     record
         How it was made; enough to make it again.
+    doubts
+        Why it should not be believed without a look, in one sentence; empty: nothing speaks against it.
     """
 
     labels: NDArray[np.integer]
     probabilities: NDArray[np.float32] | None
     maps: NDArray[np.float16] | None
     record: dict[str, Any]
+    doubts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +245,9 @@ def segment(
             if maps is not None:
                 maps[(slice(None), *whole)] = stitched.reshape(maps[(slice(None), *whole)].shape)
         yield ItemDone(whole, labels[whole])
-    yield Segmented(
-        labels, probabilities, maps, record_of(image, model, settings, thresholds, scale, device, plan.step)
-    )
+    record = record_of(image, model, settings, thresholds, scale, device, plan.step)
+    contrast = min(b - a for a, b in zip(scale.low, scale.high, strict=True))
+    yield Segmented(labels, probabilities, maps, record, doubts(image, card, labels, contrast))
 
 
 def _network(model: Model, tile: int | None, device: str) -> Levels | Executor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from html import escape
 
 import napari.viewer
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
@@ -21,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from ..engine.log import keep_log
 from . import jobs
 from .batch_panel import BatchPanel
 from .batching import Batching
@@ -84,6 +86,7 @@ class UNetDock(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, session: Session | None = None) -> None:
         super().__init__()
+        keep_log()
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)  # a proxy's layers are not those of the events
         preferences = Preferences.read()
         if session is None:
@@ -128,6 +131,7 @@ class UNetDock(QWidget):
         below.addWidget(self.cancel)
         self.message = QLabel()
         self.message.setWordWrap(True)
+        self.message.setTextFormat(Qt.TextFormat.PlainText)  # names in it come from files of strangers
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.message.setAlignment(Qt.AlignmentFlag.AlignTop)
 
@@ -192,7 +196,8 @@ class UNetDock(QWidget):
             for i, entry in enumerate(session.models):
                 card = entry.card
                 self.model.addItem(f"{card.name}" if entry.shipped else f"{card.name} (version {card.version})", entry)
-                tip = f"{card.description or card.name} ({card.spec.dims}D, {card.task}, version {card.version})"
+                about = f"{card.description or card.name} ({card.spec.dims}D, {card.task}, version {card.version})"
+                tip = f"<qt>{escape(about)}</qt>"  # the words come from files of strangers
                 self.model.setItemData(i, tip, Qt.ItemDataRole.ToolTipRole)
                 if session.entry is not None and entry.path == session.entry.path:
                     self.model.setCurrentIndex(i)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from psygnal import Signal
 from ..engine.errors import NapariUnetError
 from ..engine.image import Image
 from ..engine.library import Entry, Library
+from ..engine.log import LOGGER
 from ..engine.settings import ObjectSettings, SegmentSettings
 from . import layers
 from .choice import NO_IMAGE, Choice
@@ -64,6 +66,8 @@ class _Run:
     objects: int = 0
     why: str = ""
     """Why it was cancelled; empty: it was not."""
+    doubts: str = ""
+    """What speaks against the result."""
 
 
 class Session:
@@ -356,6 +360,7 @@ class Session:
     def _on_segmented(self, run: _Run, event: Segmented) -> None:
         result, run.result = run.result, None
         assert result is not None
+        run.doubts = event.doubts
         with self._own_change():
             result.finish(event)
         self.results = [r for r in self.results if r is not result] + [result]
@@ -366,12 +371,10 @@ class Session:
         seconds = self._clock() - run.began
         if run.choice.entry is not None and run.choice.entry.card.task == "objects":
             count = f"{run.objects} object{'s' * (run.objects != 1)}"
-            text = f"Found {count} in {seconds:.1f} s."
-            if not run.objects:
-                text = "No objects were found: lower the thresholds, check the channel, or choose another model."
+            text = f"Found {count} in {seconds:.1f} s." if run.objects else ""
         else:
             text = f"Segmented in {seconds:.1f} s."
-        self._end(text)
+        self._end(f"{text} {run.doubts}".strip())
         if run.choice.settings.objects != self.settings.objects and self.settings.objects is not None:
             self._wanted = self.settings.objects
             self._rethreshold_next()
@@ -487,6 +490,7 @@ class Session:
     def tell(self, text: str, *, is_error: bool = False) -> None:
         """Say one sentence to the user."""
         self._last = Message(text, is_error)
+        LOGGER.log(logging.ERROR if is_error else logging.INFO, "%s", text)
         self.told.emit(self._last)
 
 
