@@ -9,6 +9,8 @@ DATA holds the public image sets (see `SETS`). A simulated user (`painter.py`) p
 - quality: the user paints two strokes, then corrects the overlay stroke by stroke. Dice on the images painted on (what the
   overlay shows, painted pixels left out) and on others, after 8 and 20 strokes, beside a random forest of 100 trees on the
   same features and strokes; and what was tried instead: ridge regression, the U-Net's last maps beside the filters.
+- teach (only if asked for: it trains): three rounds of the U-Net on the strokes alone, and with the 70 % of the pixels that the
+  instant head is surest of drawn beside them, in a part of the patches that fades out.
 - where: the user visits one region after another and paints at most three strokes in each, in random order or where
   "Next region" sends them; labelled pixels until Dice on other images reaches 95 % of what random order ends with.
 """
@@ -33,23 +35,33 @@ from numpy.typing import NDArray
 from skimage import future
 from skimage.feature import multiscale_basic_features
 
-from benchmarks.paint_and_retrain import Task, crowded_nuclei, fields, foreground, read
+from benchmarks.paint_and_retrain import Predictor, Task, crowded_nuclei, fields, foreground, normalised, read
 from benchmarks.painter import Painter, Stroke
 from napari_unet.engine import instant as engine
+from napari_unet.engine.annotation import Annotation, TrainingSet
+from napari_unet.engine.card import ModelCard
 from napari_unet.engine.execution import folded
 from napari_unet.engine.image import Image, cut
 from napari_unet.engine.inference import normalisation
 from napari_unet.engine.instant import Cache, Canvas, Instant, box_of, fitted
 from napari_unet.engine.library import Library
 from napari_unet.engine.metrics import dice
+from napari_unet.engine.settings import TrainSettings
+from napari_unet.engine.training import Sampler, Trained, optimise
+from napari_unet.engine.transfer import semantic_from
 
 PERCENTILES = (1.0, 99.8)
 LOOKS = (8, 20)
 VIEW = 1024
-WINDOW = 80
+WINDOW = 64
 """Edge of a region, in pixels."""
 A_VISIT = 3
 """Strokes at most in one region."""
+VISITS = 12
+SURE = 0.7
+"""Part of the pixels, the least doubtful, that the instant head may teach the U-Net."""
+SHARES = (0.5, 0.33, 0.17)
+"""Part of each batch that these are, round by round."""
 
 Array = NDArray[Any]
 
@@ -329,7 +341,11 @@ def speed_rows(report: dict[str, Any]) -> Iterator[str]:
 # --- where to paint next ----------------------------------------------------------------------------------------------
 
 
-def regions(studio: Studio) -> list[tuple[int, tuple[slice, slice]]]:
+Place = tuple[int, tuple[slice, slice]]
+Order = Callable[[Instant, Studio, list[Place]], NDArray[np.float64]]
+
+
+def regions(studio: Studio) -> list[Place]:
     """Return all regions of the painted images."""
     return [
         (i, (slice(y, y + WINDOW), slice(x, x + WINDOW)))
@@ -339,14 +355,128 @@ def regions(studio: Studio) -> list[tuple[int, tuple[slice, slice]]]:
     ]
 
 
-Order = Callable[[Instant, Studio, list[tuple[int, tuple[slice, slice]]], Sequence[Stroke], np.random.Generator], int]
+def doubt(instant: Instant, studio: Studio, places: list[Place]) -> NDArray[np.float64]:
+    """Return how unsure the answer is in each place."""
+    told = instant.fit()
+    assert told is not None
+    maps = []
+    for i in range(studio.painted):
+        seen = studio.maps(False)[i]
+        maps.append(told.doubt(torch.from_numpy(seen.reshape(-1, seen.shape[-1]))).reshape(seen.shape[:2]))
+    return np.array([maps[i][box].mean() for i, box in places])
 
 
-def at_random(
-    instant: Instant, studio: Studio, left: list[Any], strokes: Sequence[Stroke], rng: np.random.Generator
-) -> int:
-    """Return any region."""
-    return int(rng.integers(len(left)))
+def novelty(instant: Instant, studio: Studio, places: list[Place]) -> NDArray[np.float64]:
+    """Return how far the descriptions in each place lie from those painted: what "Next region" goes by."""
+    x = np.concatenate([s.rows for s in instant.strokes if s.rows is not None]).astype(np.float64)
+    spread = np.cov(x.T) + 1e-2 * np.diag(x.var(0) + 1e-6)
+    pull, middle = np.linalg.inv(spread), x.mean(0)
+    values = []
+    for i, box in places:
+        rows = studio.maps(False)[i][box][::4, ::4].reshape(-1, x.shape[1]) - middle
+        values.append(np.sqrt(np.einsum("ni,ij,nj->n", rows, pull, rows)).mean())
+    return np.array(values)
+
+
+def both(instant: Instant, studio: Studio, places: list[Place]) -> NDArray[np.float64]:
+    """Return the product of the two."""
+    return doubt(instant, studio, places) * novelty(instant, studio, places)
+
+
+ORDERS: dict[str, Order | None] = {"random": None, "doubt": doubt, "novelty": novelty, "both": both}
+
+
+def where(data: Path, sets: Sequence[str], seeds: int, report: dict[str, Any]) -> None:
+    """Visit regions in every order; Dice on the other images after each visit, and how many pixels are labelled by then."""
+    for name in sets:
+        studio = Studio(SETS[name](data))
+        report[name] = {
+            order: [list(visits(studio, choose, s)) for s in range(seeds)] for order, choose in ORDERS.items()
+        }
+        print("\n".join(where_rows(name, report[name])), flush=True)
+
+
+def visits(studio: Studio, choose: Order | None, seed: int) -> Iterator[tuple[int, float]]:
+    """Play a session; yields pixels labelled and Dice."""
+    truths = studio.truths[: studio.painted]
+    painter, rng = Painter(truths, seed=seed), np.random.default_rng(seed)
+    instant, strokes, left = studio.begin(), painter.first(2), regions(studio)
+    guesses = guesses_of(instant, studio, strokes)
+    for _ in range(VISITS):
+        number = int(rng.integers(len(left)) if choose is None else choose(instant, studio, left).argmax())
+        image, box = left.pop(number)
+        for _ in range(A_VISIT):
+            seen = [t.copy() for t in truths]  # elsewhere nothing is seen, so nothing is corrected
+            seen[image][box] = guesses[image][box]
+            strokes += painter.correct(seen, 1)
+            guesses = guesses_of(instant, studio, strokes)
+        labelled = sum(int((labels_of(strokes, i, t.shape) > 0).sum()) for i, t in enumerate(truths))
+        yield labelled, studio.scores(guesses, strokes)[1]
+
+
+def where_rows(name: str, found: dict[str, list[list[tuple[int, float]]]]) -> Iterator[str]:
+    """Yield a set's lines: pixels labelled until Dice is at 95 % of what random order ends with, and the last Dice."""
+    goal = 0.95 * statistics.median(session[-1][1] for session in found["random"])
+
+    def reached(session: list[tuple[int, float]]) -> int:
+        return next((pixels for pixels, score in session if score >= goal), session[-1][0])
+
+    usual = statistics.median(reached(s) for s in found["random"])
+    for order, sessions in found.items():
+        pixels = statistics.median(reached(s) for s in sessions)
+        late = sum(max(score for _, score in s) < goal for s in sessions)
+        last = statistics.median(s[-1][1] for s in sessions)
+        yield f"| {name} | {goal:.3f} | {order} | {pixels:.0f} | {pixels / usual - 1:+.0%} | {late} | {last:.3f} |"
+
+
+# --- does it teach the U-Net? -----------------------------------------------------------------------------------------
+
+
+def taught(studio: Studio, instant: Instant, strokes: Sequence[Stroke], card: ModelCard) -> TrainingSet:
+    """Return the strokes as training sees them, and what the instant head is sure of as crops to be drawn beside them."""
+    told = instant.fit()
+    assert told is not None
+    own, sure = [], []
+    for i in range(studio.painted):
+        image, seen = studio.images[i], studio.maps(False)[i]
+        pixels, rows = normalised(image, card), torch.from_numpy(seen.reshape(-1, seen.shape[-1]))
+        own.append(Annotation(pixels, labels_of(strokes, i, image.shape).astype(np.int32)))
+        unsure = told.doubt(rows)
+        labels = np.where(unsure <= np.quantile(unsure, SURE), told.labels(rows), 0).reshape(image.shape)
+        sure.append(Annotation(pixels, labels.astype(np.int32)))
+    return TrainingSet(tuple(own), tuple(sure))
+
+
+def teach(data: Path, sets: Sequence[str], seeds: int, steps: int, report: dict[str, Any]) -> None:
+    """Train the U-Net in three rounds, with and without what the instant head is sure of; its share fades out."""
+    parent = Library().load("nuclei")
+    for name in sets:
+        studio = Studio(SETS[name](data))
+        for seed in range(seeds):
+            painter = Painter(studio.truths[: studio.painted], seed=seed)
+            instant, strokes = studio.begin(), painter.first(2)
+            models = dict.fromkeys(("strokes alone", "and what is sure"), semantic_from(parent))
+            for number, share in enumerate(SHARES):
+                while len(strokes) < 8 + 4 * number:
+                    strokes += painter.correct(guesses_of(instant, studio, strokes, only_painted=True), 1)
+                told = {"instant": guesses_of(instant, studio, strokes)}
+                known = taught(studio, instant, strokes, parent.card)
+                for arm, model in models.items():
+                    part = share if arm == "and what is sure" else 0.0
+                    settings = TrainSettings(
+                        device="cpu", steps=steps, validate_every=steps, patch=96, replay=part, seed=seed
+                    )
+                    crops = known if part else TrainingSet(known.annotations)
+                    *_, end = optimise(model, Sampler(crops, model.card, settings), settings, lambda _: None)
+                    assert isinstance(end, Trained)
+                    models[arm] = end.model
+                    told[arm] = [Predictor(end.model)(image) for image in studio.images]
+                for who, guesses in told.items():
+                    here, there = studio.scores(guesses, strokes)
+                    report.setdefault(name, []).append(
+                        {"seed": seed, "strokes": len(strokes), "who": who, "here": here, "there": there}
+                    )
+                    print(f"| {name} | {seed} | {len(strokes)} | {who} | {here:.3f} / {there:.3f} |", flush=True)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -359,10 +489,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("data", nargs="?", type=Path, default=os.environ.get("NAPARI_UNET_DATA"))
     parser.add_argument(
-        "--parts", nargs="+", choices=("speed", "quality", "where"), default=["speed", "quality", "where"]
+        "--parts", nargs="+", choices=("speed", "quality", "where", "teach"), default=["speed", "quality", "where"]
     )
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="only these, for quality")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="of each round of training, for teach")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     options = parser.parse_args(arguments)
@@ -377,6 +508,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "quality" in options.parts:
         print("| set | strokes | instant | forest | ridge | with the U-Net's maps |\n|---|---:|---|---|---|---|")
         quality(options.data, options.sets, options.seeds, report["quality"])
+    if "where" in options.parts:
+        print("| set | Dice to reach | order | pixels labelled | against random | never reached | last Dice |")
+        print("|---|---:|---|---:|---:|---:|---:|")
+        sets = [name for name in REGION_SETS if name in options.sets]
+        where(options.data, sets, options.seeds, report["where"])
+    if "teach" in options.parts:
+        print("| set | seed | strokes | who | Dice here / on others |\n|---|---:|---:|---|---|")
+        teach(options.data, options.sets, options.seeds, options.steps, report["teach"])
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
 

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from qtpy.QtCore import QElapsedTimer, Qt
 from qtpy.QtWidgets import QApplication
+from scipy import ndimage
 
 from napari_unet import samples
 from napari_unet.plugin.dock import UNetDock
@@ -158,7 +159,59 @@ def batching(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "batch-3-ome-zarr")
 
 
-STORIES = {"segment": segmenting, "click": clicking, "batch": batching}
+def live(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """Three strokes and their effect, as a window and as a strip; then doubt, and the next region."""
+    open_sample(viewer, dock)
+    dock.panels.setCurrentWidget(dock.train_panel)
+    dock.live_panel.toggle.click()
+    wait(lambda: dock.live.hint.startswith("Paint"))
+    truth = samples.load("nuclei")[1] > 0
+    page = dock.learning.page
+    assert page is not None
+    layer = page.layer
+    assert layer is not None
+    layer.brush_size = 5
+    inside, outside = ndimage.distance_transform_edt(truth), ndimage.distance_transform_edt(~truth)
+    near = (outside > 3) & (outside < 9)
+    strip = [frame(viewer)]
+    for number in range(3):
+        value = 1 if number == 1 else 2
+        wanted = inside if value == 2 else ndimage.distance_transform_edt(near)
+        if number == 2:  # the largest object, or part of one, that is missed
+            assert dock.live.layer is not None
+            wanted = np.where(np.asarray(dock.live.layer.data).reshape(truth.shape) > 1, 0, inside)
+        y, x = (int(n) for n in np.unravel_index(int(wanted.argmax()), truth.shape))
+        for dx in range(-8, 9):
+            if 0 <= x + dx < truth.shape[1] and wanted[y, x + dx] > 3 * (value == 2):
+                layer.paint((y, x + dx), value)
+        dock.learning.look()
+        pause(3)
+        strip.append(frame(viewer))
+    save(viewer, "live-1-three-strokes")
+    wide = Image.fromarray(np.concatenate(strip, axis=1)).quantize(128)
+    wide.save(IMAGES / "live-strip.png", optimize=True)
+    dock.live_panel.doubt.click()
+    pause(2)
+    dock.live_panel.next.click()
+    wait(lambda: dock.message.text().startswith("Paint here"))
+    pause(2)
+    save(viewer, "live-2-next-region")
+    dock.live_panel.doubt.click()
+    dock.live_panel.keep.click()
+    wait(lambda: dock.session.state == "idle" and len(viewer.layers) > 3)
+    save(viewer, "live-3-result")
+
+
+def frame(viewer: napari.Viewer) -> np.ndarray:
+    """Return the canvas, a square of it, half as large."""
+    pause(0.4)
+    picture = Image.fromarray(viewer.screenshot(canvas_only=True, flash=False)).convert("RGB")
+    edge = min(picture.size)
+    left, top = ((n - edge) // 2 for n in picture.size)
+    return np.asarray(picture.crop((left, top, left + edge, top + edge)).resize((300, 300)))
+
+
+STORIES = {"segment": segmenting, "click": clicking, "batch": batching, "live": live}
 
 
 def main() -> None:

@@ -240,3 +240,29 @@ def test_doubt_is_highest_between_the_classes(canvas) -> None:
     instant.look(canvas, painted())
     doubt = instant.fit().doubt(instant.described(canvas.name, (0, 0))).reshape(96, 96)
     assert doubt[:, 46:50].mean() > 3 * doubt[:, :30].mean()
+
+
+def test_the_next_place_is_one_that_looks_like_nothing_painted() -> None:
+    pixels = halves((2 * EDGE, 96))
+    pixels[300:340, 70:90] += 3
+    canvas, instant = canvas_of(pixels), Instant()
+    instant.look(canvas, painted((2 * EDGE, 96)))
+    *_, (name, (rows, columns)) = instant.next_place([canvas.name])
+    assert name == canvas.name
+    assert rows.start < 340 + 20  # the coarsest filter sees a bright spot from 20 pixels away
+    assert rows.stop > 300 - 20
+    assert columns.stop > 70
+
+
+def test_the_next_place_is_never_one_that_is_painted(canvas) -> None:
+    instant = Instant()
+    labels = painted()
+    labels[::8, ::8] = 1  # something in every window
+    instant.look(canvas, labels)
+    assert list(instant.next_place([canvas.name])) == [None]
+
+
+def test_without_strokes_there_is_no_next_place(canvas) -> None:
+    instant = Instant()
+    instant.look(canvas, painted(background=False, foreground=False))
+    assert list(instant.next_place([canvas.name])) == [None]

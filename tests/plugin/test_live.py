@@ -252,7 +252,7 @@ def test_the_better_of_the_two_is_shown_and_said(live, several, squares) -> None
     assert "on held-out strokes" in live.hint
 
 
-def test_next_region_goes_to_what_is_not_painted(live, several, viewer) -> None:
+def test_next_region_goes_to_what_is_not_painted(live, several, viewer, heard) -> None:
     stack = np.stack([two_squares()] * 6)
     stack[2] = np.random.default_rng(0).normal(0.5, 0.3, stack[2].shape)
     viewer.add_image(stack, name="stack")
@@ -262,14 +262,14 @@ def test_next_region_goes_to_what_is_not_painted(live, several, viewer) -> None:
     live.next_region()
     several.finish()
     assert viewer.dims.current_step[0] != 0
-    assert live.hint.startswith("Paint here")
+    assert heard.last.text.startswith("Paint here")
 
 
-def test_without_strokes_there_is_no_next_region(live, several, squares) -> None:
+def test_without_strokes_there_is_no_next_region(live, several, squares, heard) -> None:
     live.switch(True)
     live.next_region()
     several.finish()
-    assert live.hint.startswith("There is no next region yet")
+    assert heard.last.text.startswith("There is no next region")
 
 
 def test_it_is_turned_into_a_result(live, several, squares, viewer, jobs, heard) -> None:

@@ -9,7 +9,7 @@ penalty by leaving strokes out, against a random forest, and with the U-Net's la
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +40,8 @@ NEWTON = 8
 """Steps of Newton's method at most."""
 WINDOW = 64
 """Edge, in pixels, of the places among which the next one to paint is chosen."""
+SPARSE = 4
+"""Of these, every so manieth row and column is looked at."""
 FEWEST_HELD_OUT = 20
 """Fewer held-out pixels than this, of either class, cannot judge."""
 
@@ -289,6 +291,19 @@ def fitted(strokes: Sequence[Stroke]) -> Classifier | None:
     return Classifier(weights.astype(np.float32), tuple(values))
 
 
+def _strangeness(rows: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], float]:
+    """Return what tells how far others lie from rows, on average and in units of their spread."""
+    middle = rows.mean(0)
+    spread = np.cov(rows.T) + np.diag(1e-2 * rows.var(0) + 1e-6)
+    pull = np.linalg.inv(spread)
+
+    def distance(others: NDArray[np.float32]) -> float:
+        apart = others - middle
+        return float(np.sqrt(np.einsum("ni,ij,nj->n", apart, pull, apart, optimize=True).clip(0)).mean())
+
+    return distance
+
+
 def _told(z: NDArray[np.float64], mine: NDArray[np.bool_], mass: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the weights that tell one class from the rest: ridge regressions, each weighed by the one before."""
     share = np.where(mine, mass / mass[mine].sum(), mass / mass[~mine].sum()) / 2
@@ -410,22 +425,27 @@ class Instant:
             yield Answered(part(tile), len(left) - done)
 
     def next_place(self, names: Sequence[Hashable]) -> Iterator[Place | None]:
-        """Look for the part of some planes where a stroke would teach most; yields the best so far after each tile.
+        """Look for the part of some planes where strokes would teach most; yields the best so far after each tile.
 
-        It is where the answer is least sure on average, never where something is painted already.
+        It is where pixels look least like any that are painted (Mahalanobis distance on average), never where something
+        is painted already.
         """
-        classifier, best, most = self.fit(), None, 0.0
+        self.fit()  # looks up what is new
+        rows = [s.rows for s in self.strokes if s.rows is not None]
+        strange = _strangeness(np.concatenate(rows)) if rows else None
+        best, most = None, 0.0
         for name, tile in [(n, t) for n in names for t in self._canvases[n].tiles()]:
-            painted = self._marks[name].painted[box_of(tile, self._canvases[name].shape)]
-            if classifier is not None and not painted.all():
-                box = box_of(tile, self._canvases[name].shape)
-                doubt = classifier.doubt(self.described(name, tile)).reshape(_size(box))
+            box = box_of(tile, self._canvases[name].shape)
+            painted = self._marks[name].painted[box]
+            if strange is not None and not painted.all():
+                maps = self.described(name, tile).reshape(*_size(box), -1)
                 for part in _windows(_size(box)):
-                    if not painted[part].any() and (found := float(doubt[part].mean())) > most:
-                        rows, columns = (
-                            slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, part, strict=True)
-                        )
-                        best, most = (name, (rows, columns)), found
+                    if painted[part].any():
+                        continue
+                    found = strange(maps[part][::SPARSE, ::SPARSE].flatten(0, 1).float().numpy())
+                    if found > most:
+                        y, x = (slice(b.start + p.start, b.start + p.stop) for b, p in zip(box, part, strict=True))
+                        best, most = (name, (y, x)), found
             yield best
 
     def described(self, name: Hashable, tile: Tile) -> Tensor:

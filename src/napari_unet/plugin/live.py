@@ -181,7 +181,7 @@ class Live:
         """Look for the place where the next strokes help most, and bring it into view."""
         if self.on:
             self._seeking = True
-            self._say("Looking for the next region ...")
+            self.session.tell("Looking for the next region ...")
             self._ask()
 
     def keep(self) -> None:
@@ -398,7 +398,7 @@ class Live:
         if self.on and place is not None:
             self._go_to(*place)
         elif self.on:
-            self._say("There is no next region yet: paint a stroke on an object and one on the background first.")
+            self.session.tell("There is no next region: paint a stroke first.")
         if self._again:
             self._ask()
 
@@ -518,7 +518,7 @@ class Live:
             dims.set_point(hidden, [world[a] for a in hidden])
         camera = getattr(self.viewer, "scene", self.viewer).camera  # it moved in napari 0.9
         camera.center = tuple(world[list(dims.displayed)])
-        self._say("Paint here: the answer is least sure in the middle of the view.")
+        self.session.tell("Paint here: the middle of the view looks least like what is painted.")
         self._dirty = True
 
     def _add_result(self, page: Page, labels: NDArray[np.integer]) -> None:
