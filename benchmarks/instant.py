@@ -418,8 +418,8 @@ def where_rows(name: str, found: dict[str, list[list[tuple[int, float]]]]) -> It
     """Yield a set's lines: pixels labelled until Dice is at 95 % of what random order ends with, and the last Dice."""
     goal = 0.95 * statistics.median(session[-1][1] for session in found["random"])
 
-    def reached(session: list[tuple[int, float]]) -> int:
-        return next((pixels for pixels, score in session if score >= goal), session[-1][0])
+    def reached(session: list[tuple[int, float]]) -> float:
+        return next((pixels for pixels, score in session if score >= goal), np.inf)
 
     usual = statistics.median(reached(s) for s in found["random"])
     for order, sessions in found.items():

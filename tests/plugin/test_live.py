@@ -145,6 +145,7 @@ def test_without_an_image_it_waits(live, several) -> None:
 def test_a_view_that_shows_no_slice_is_told_and_the_overlay_comes_back(live, several, viewer) -> None:
     viewer.add_image(np.stack([two_squares()] * 6), name="stack")
     live.switch(True)
+    viewer.dims.set_current_step(0, 1)
     draw(live, several, (2, (slice(1, 2), *LEFT)), (1, (slice(1, 2), *GROUND)))
     viewer.dims.ndisplay = 3
     settle(live, several)

@@ -141,7 +141,7 @@ class Live:
 
     _job: Handle | None = None
     _rival: Handle | None = None
-    _again = _seeking = _dirty = False
+    _again = _seeking = _dirty = _recount = False
     _shown: Plane | None = None
     _heard: Labels | None = None
 
@@ -261,7 +261,8 @@ class Live:
         if self._rival is not None:
             self._rival.cancel()
         self._forget()
-        self._identity, self._dirty = identity, True
+        self._identity = identity
+        self._dirty = self._recount = True
 
     def _ask(self) -> None:
         """Start the job; if one is running, end it after the tile at hand, and then start."""
@@ -277,7 +278,10 @@ class Live:
             return
         assert page is not None
         self._again = False
-        self._find_painted(page)
+        if self._recount:  # a look at whole stacks: not for every stroke
+            self._recount = False
+            self._find_painted(page)
+        self._painted[plane.key] = page, plane
         sheets = [self._sheet(p, other) for key, (p, other) in self._painted.items() if key != plane.key]
         request = Request((self._sheet(page, plane), *sheets), region, self.doubt is not None, tuple(self._arrived))
         self._arrived = []
@@ -417,7 +421,7 @@ class Live:
 
     def _on_changed(self) -> None:
         """Strokes were taken in, so it is known which are held out; or the images are others."""
-        self._dirty = True
+        self._dirty = self._recount = True
 
     def _on_touched(self) -> None:
         self._dirty = True
