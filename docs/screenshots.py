@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import napari
@@ -211,7 +212,80 @@ def frame(viewer: napari.Viewer) -> np.ndarray:
     return np.asarray(picture.crop((left, top, left + edge, top + edge)).resize((300, 300)))
 
 
-STORIES = {"segment": segmenting, "click": clicking, "batch": batching, "live": live}
+def training(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """A model from nothing: paint, train, better; then each other end that a round can come to."""
+    open_sample(viewer, dock)
+    learning, usual = dock.learning, dock.learning.settings
+    dock.panels.setCurrentWidget(dock.train_panel)
+    save(viewer, "train-1-empty")
+
+    learning.new_model("my nuclei", "semantic", ("background", "nucleus"), 2, 1)
+    learning.annotate()
+    truth = samples.load("nuclei")[1]
+    for place, value in strokes_on(truth, 20):
+        stroke(dock, place, value)
+    save(viewer, "train-2-painted")
+
+    def train(**settings: object) -> None:
+        learning.settings = replace(usual, **settings)  # type: ignore[arg-type]
+        learning.train()
+
+    train()
+    curve = dock.train_panel
+    wait(lambda: curve.curve is not None and len(curve.curve.losses) > usual.validate_every + 5)
+    save(viewer, "train-3-training")
+    wait(lambda: (learning.state, dock.session.state) == ("idle", "idle"))
+    save(viewer, "train-4-better")
+
+    train(steps=1, learning_rate=1e-30)
+    wait(lambda: (learning.state, dock.session.state) == ("idle", "idle"))
+    save(viewer, "train-5-no-better")
+
+    assert learning.page is not None
+    learning.page.discard()
+    places = strokes_on(truth, 20)
+    for place, value in places:
+        stroke(dock, place, 3 - value)
+    train(steps=1, learning_rate=1e-6)
+    wait(lambda: (learning.state, dock.session.state) == ("idle", "idle"))
+    save(viewer, "train-6-contradictory")
+
+    learning.page.discard()
+    for place, value in places[:2]:
+        stroke(dock, place, value)
+    train(steps=20)
+    wait(lambda: learning.comparing and dock.session.state == "idle")
+    save(viewer, "train-7-look")
+    learning.discard()
+
+    learning.page.discard()
+    stroke(dock, *places[0])
+    train()
+    wait(lambda: (learning.state, dock.session.state) == ("idle", "idle"))
+    save(viewer, "train-8-error")
+
+
+def strokes_on(truth: np.ndarray, count: int) -> list[tuple[tuple[slice, slice], int]]:
+    """Return places of short horizontal strokes and what to paint there: nuclei and the ground in turn."""
+    rng = np.random.default_rng(3)
+    inside, outside = (ndimage.distance_transform_edt(mask) > 12 for mask in (truth > 0, truth == 0))
+    found = []
+    for i in range(count):
+        y, x = rng.choice(np.argwhere((inside, outside)[i % 2][:, 12:-12]))
+        found.append(((slice(y - 2, y + 3), slice(x, x + 24)), 2 - i % 2))
+    return found
+
+
+def stroke(dock: UNetDock, place: tuple[slice, slice], value: int) -> None:
+    """Paint one stroke, and let it be looked at."""
+    page = dock.learning.page
+    assert page is not None
+    assert page.layer is not None
+    page.layer.data_setitem(tuple(np.mgrid[place].reshape(2, -1)), value)
+    dock.learning.look()
+
+
+STORIES = {"segment": segmenting, "click": clicking, "train": training, "batch": batching, "live": live}
 
 
 def main() -> None:

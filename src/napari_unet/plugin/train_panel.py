@@ -166,6 +166,7 @@ class TrainPanel(QWidget):
         layout.addWidget(self.refresh_after)
         layout.addWidget(self.versions)
         layout.addWidget(self.more)
+        layout.addStretch(1)
 
         for i in range(SHORTCUTS):
             key = QShortcut(QKeySequence(f"Alt+{i + 1}"), window or self)
