@@ -151,6 +151,30 @@ class Library:
         except OSError as error:
             raise LibraryError(f"{entry.path} cannot be deleted: {error.strerror}.") from error
 
+    def rename(self, name: str, new: str) -> Entry:
+        """Give a model another name, with all its versions, and return the one in use; a kill leaves both names, none lost.
+
+        Raises
+        ------
+        ModelNotFound, InvalidModel, LibraryError
+            If it is shipped, the new name is taken or cannot be a file name, or the folder cannot be written.
+        """
+        from .model import renamed
+
+        versions, in_use = self.versions(name), self.find(name)
+        if any(entry.shipped for entry in versions):
+            raise LibraryError(f"{name!r} is part of the program and keeps its name: duplicate it under another one.")
+        if not NAME.fullmatch(new):
+            raise LibraryError(f"A model cannot be called {new!r}: use letters, digits, spaces, '.', '-', '_' or '+'.")
+        if self.versions(new):
+            raise LibraryError(f"There is a model {new!r} already: choose another name.")
+        for entry in versions:
+            write_atomically(self.folder / f"{new}@{entry.card.version}{SUFFIX}", renamed(entry.path, new))
+        self._choose(new, in_use.card.version)
+        for entry in versions:
+            self.delete(entry)
+        return self.find(new)
+
     def rollback(self, name: str, version: int | None = None) -> Entry:
         """Put an earlier version in use (default: the one before) and return it; no file is changed or lost.
 

@@ -137,3 +137,14 @@ def save_model(model: Model, path: Path, *, half: bool = False, new: bool = Fals
     network = copy.deepcopy(model.network)
     network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
     return Model(card, network)
+
+
+def renamed(path: Path, name: str) -> bytes:
+    """Return the content of a model file under another name: the tensors as they are stored, so the hash stays.
+
+    Raises
+    ------
+    ModelNotFound, InvalidModel
+    """
+    card = load_model_file(path).card
+    return save(load(path.read_bytes()), metadata={"napari_unet": card.with_(name=name).to_json()})

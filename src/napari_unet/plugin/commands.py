@@ -41,6 +41,11 @@ def batch(viewer: napari.viewer.Viewer) -> None:
     _go(viewer, "Batch")
 
 
+def models(viewer: napari.viewer.Viewer) -> None:
+    """Go to the Models panel."""
+    _go(viewer, "Models")
+
+
 def cancel(viewer: napari.viewer.Viewer) -> None:
     """Stop what runs."""
     dock_of(viewer).session.cancel()

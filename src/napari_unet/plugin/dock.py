@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from html import escape
+from pathlib import Path
 
 import napari.viewer
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -22,6 +24,8 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from ..engine.exchange import PACKAGE
+from ..engine.library import SUFFIX
 from ..engine.log import keep_log
 from . import jobs
 from .batch_panel import BatchPanel
@@ -31,6 +35,7 @@ from .click_tool import ClickTool
 from .learning import Learning
 from .live import Live
 from .live_panel import LivePanel
+from .models_panel import ModelsPanel
 from .preferences import Preferences
 from .segment_panel import SegmentPanel, form_layout, in_time, label, narrow
 from .session import Message, Progress, Session
@@ -120,6 +125,9 @@ class UNetDock(QWidget):
 
         self.batch_panel = BatchPanel(Batching(self.session))
         self.panels.addTab(self.batch_panel, "Batch")
+        self.models_panel = ModelsPanel(self.learning)
+        self.panels.addTab(self.models_panel, "Models")
+        self.setAcceptDrops(True)
 
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
@@ -177,6 +185,18 @@ class UNetDock(QWidget):
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.shut()
         return bool(super().event(event))
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Take model files; what else is dragged here is not ours."""
+        if dropped_model(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        """Take in a model file."""
+        path = dropped_model(event)
+        if path is not None:
+            self.learning.import_file(path)
+            event.acceptProposedAction()
 
     def shut(self) -> None:
         """Stop what runs and let go of the viewer; may be called more than once."""
@@ -248,6 +268,12 @@ class UNetDock(QWidget):
         self.message.setProperty("obstacle", bool(message.text) and message.text == self.session.obstacle())
         self.message.setText(message.text)
         self.message.setStyleSheet("color: #e5534b;" if message.is_error else "")
+
+
+def dropped_model(event: QDropEvent) -> Path | None:
+    """Return the model file that is dragged or dropped; None: something else."""
+    paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
+    return next((path for path in paths if path.suffix in (SUFFIX, PACKAGE)), None)
 
 
 def segment_active(viewer: napari.viewer.Viewer) -> None:

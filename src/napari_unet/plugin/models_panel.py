@@ -1,4 +1,4 @@
-"""The versions of the model in use: go back, keep under a name, export, import, delete."""
+"""The versions of the model in use, and all models there are: use, go back, duplicate, rename, export, import, delete."""
 
 from __future__ import annotations
 
@@ -10,18 +10,25 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
     QInputDialog,
+    QLabel,
     QListWidget,
     QListWidgetItem,
     QMessageBox,
     QPushButton,
+    QTreeWidget,
+    QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
 )
 
+from ..engine.errors import NapariUnetError
 from ..engine.library import SUFFIX, Entry
 from .learning import Learning
 
 TO = f"Models (*{SUFFIX});;bioimage.io packages (*.zip);;ONNX (*.onnx)"
+RENAME = "Give the model another name, with all its versions."
+DELETE = "Delete the selected version."
+SHIPPED = "This model is part of the program: duplicate it to have one of your own."
 FROM = f"Models (*{SUFFIX} *.zip)"
 
 
@@ -108,26 +115,227 @@ class History(QWidget):
             self.learning.name_version(entry, name.strip())
 
     def _on_export(self) -> None:
-        entry = self.selected
-        if entry is None:
-            return
-        start = f"{entry.card.name}@{entry.card.version}{SUFFIX}"
-        path, _ = QFileDialog.getSaveFileName(self, "Export the model", start, TO)
-        if path:
-            self.learning.export(entry, Path(path))
+        if self.selected is not None:
+            ask_export(self, self.learning, self.selected)
 
     def _on_import(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Import a model", "", FROM)
-        if path:
-            self.learning.import_file(Path(path))
+        ask_import(self, self.learning)
 
     def _on_delete(self) -> None:
+        if self.selected is not None:
+            ask_delete(self, self.learning, self.selected)
+
+
+class ModelsPanel(QWidget):
+    """All models as a tree, each below the one it was trained from, with its versions; the card of the selected one."""
+
+    def __init__(self, learning: Learning) -> None:
+        super().__init__()
+        self.learning, self.session = learning, learning.session
+        self.tree = QTreeWidget()
+        self.tree.setHeaderHidden(True)
+        self.tree.setIndentation(14)
+        self.tree.setMinimumHeight(150)
+        self.tree.currentItemChanged.connect(lambda *_: self._refresh_card())
+        self.tree.itemDoubleClicked.connect(lambda *_: self._on_use())
+        self.card = QLabel("Choose a model to see its card.")
+        self.card.setWordWrap(True)
+        self.card.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.use = button(
+            "Use for this image", "Put the selected version in use; also by a double click.", self._on_use
+        )
+        self.copy = button("Duplicate ...", "Keep the selected version as a model of its own.", self._on_duplicate)
+        self.rename = button("Rename ...", RENAME, self._on_rename)
+        self.export = button("Export ...", "To a file, a bioimage.io package, or ONNX.", self._on_export)
+        self.bring = button(
+            "Import ...", "Take in a model file; it may also be dropped on this panel.", self._on_import
+        )
+        self.delete = button("Delete", DELETE, self._on_delete)
+        grid = QGridLayout()
+        grid.setSpacing(4)
+        for i, each in enumerate((self.copy, self.rename, self.export, self.bring, self.delete)):
+            grid.addWidget(each, i // 3, i % 3)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.tree)
+        layout.addWidget(self.card)
+        layout.addWidget(self.use)
+        layout.addLayout(grid)
+        self._shown: list[tuple[Entry, bool]] = []
+        self.session.changed.connect(self.refresh)
+        self.session.state_changed.connect(lambda _: self._refresh_buttons())
+        self.refresh()
+
+    @property
+    def selected(self) -> Entry | None:
+        """The version that is selected; of a model, the one in use."""
+        item = self.tree.currentItem()
+        return item.data(0, Qt.ItemDataRole.UserRole) if item is not None else None
+
+    def refresh(self) -> None:
+        """Show what the library says."""
+        try:
+            entries, current = self.session.library.entries(), self.session.library.current()
+        except NapariUnetError:
+            entries, current = [], []  # the session says why
+        in_use = {entry.path for entry in current}
+        shown = [(entry, entry.path in in_use) for entry in entries]
+        if shown != self._shown:
+            self._shown = shown
+            self._fill(entries, current)
+        self._refresh_buttons()
+
+    def _fill(self, entries: list[Entry], current: list[Entry]) -> None:
+        before = self.selected
+        self.tree.clear()
+        nodes = {entry.card.name: self._item(entry, entry.card.name) for entry in current}
+        for entry in current:
+            name, parent = entry.card.name, entry.card.parent.partition("@")[0]
+            above = nodes.get(parent)
+            if above is None or name in _above(above):
+                self.tree.addTopLevelItem(nodes[name])
+            else:
+                above.addChild(nodes[name])
+            versions = [e for e in entries if e.card.name == name]
+            for each in reversed(versions if len(versions) > 1 else []):
+                nodes[name].addChild(self._item(each, version_in_words(each, entry)))
+        self.tree.expandAll()
+        for item in nodes.values():
+            if before is not None and self._entry(item).card.name == before.card.name:
+                self.tree.setCurrentItem(item)
+        self._refresh_card()
+
+    def _item(self, entry: Entry, text: str) -> QTreeWidgetItem:
+        item = QTreeWidgetItem([text])
+        item.setData(0, Qt.ItemDataRole.UserRole, entry)
+        item.setToolTip(0, f"{entry.card.identity}\n{entry.card.created}")
+        return item
+
+    def _entry(self, item: QTreeWidgetItem) -> Entry:
+        entry: Entry = item.data(0, Qt.ItemDataRole.UserRole)
+        return entry
+
+    def _refresh_card(self) -> None:
+        if self.selected is not None:
+            self.card.setText(card_in_words(self.selected))
+        self._refresh_buttons()
+
+    def _refresh_buttons(self) -> None:
+        entry, idle = self.selected, self.session.state == "idle"
+        own = entry is not None and not entry.shipped
+        self.use.setEnabled(idle and entry is not None and entry.card.task != "click")
+        self.use.setToolTip(
+            "This model answers clicks: the Click tab uses it."
+            if entry is not None and entry.card.task == "click"
+            else "Put the selected version in use; also by a double click."
+        )
+        for each, tip in ((self.rename, RENAME), (self.delete, DELETE)):
+            each.setEnabled(idle and own)
+            each.setToolTip(tip if own or entry is None else SHIPPED)
+        self.copy.setEnabled(idle and entry is not None)
+        self.export.setEnabled(entry is not None)
+        self.bring.setEnabled(idle)
+
+    def _on_use(self) -> None:
         entry = self.selected
-        if entry is None:
+        if entry is None or not self.use.isEnabled():
             return
-        question = f"Delete version {entry.card.version} of {entry.card.name!r} for good?"
-        if QMessageBox.question(self, "Delete a version", question) == QMessageBox.StandardButton.Yes:
-            self.learning.delete(entry)
+        try:
+            if not entry.shipped:
+                self.session.library.rollback(entry.card.name, entry.card.version)
+        except NapariUnetError as error:
+            self.session.tell(str(error), is_error=True)
+            return
+        self.session.refresh_models()
+        self.session.choose_model(entry)
+        self.session.tell(f"In use: {entry.card.name!r}, version {entry.card.version}.")
+
+    def _on_duplicate(self) -> None:
+        if (entry := self.selected) is None:
+            return
+        name, given = QInputDialog.getText(self, "Duplicate the model", "Name:", text=f"{entry.card.name} copy")
+        if given:
+            self.learning.name_version(entry, name.strip())
+
+    def _on_rename(self) -> None:
+        if (entry := self.selected) is None:
+            return
+        name, given = QInputDialog.getText(self, "Rename the model", "Name:", text=entry.card.name)
+        if not given or name.strip() == entry.card.name:
+            return
+        try:
+            renamed = self.session.library.rename(entry.card.name, name.strip())
+        except NapariUnetError as error:
+            self.session.tell(str(error), is_error=True)
+            return
+        was_in_use = self.session.entry is not None and self.session.entry.card.name == entry.card.name
+        self.session.refresh_models()
+        if was_in_use:
+            self.session.choose_model(renamed)
+        self.session.tell(f"{entry.card.name!r} is called {renamed.card.name!r} now.")
+
+    def _on_export(self) -> None:
+        if (entry := self.selected) is not None:
+            ask_export(self, self.learning, entry)
+
+    def _on_import(self) -> None:
+        ask_import(self, self.learning)
+
+    def _on_delete(self) -> None:
+        if (entry := self.selected) is not None:
+            ask_delete(self, self.learning, entry)
+
+
+def version_in_words(entry: Entry, used: Entry) -> str:
+    """Say which version it is, whether it is in use, and its score on held-out strokes."""
+    score = entry.card.training.get("score")
+    scored = f", score {score:.2f}" if isinstance(score, float) else ""
+    return f"version {entry.card.version}" + scored + ", in use" * (entry.path == used.path)
+
+
+def _above(item: QTreeWidgetItem) -> set[str]:
+    """Return the names on the way up from an item, which end where parents run in a circle."""
+    names = set()
+    while item is not None:
+        names.add(item.text(0))
+        item = item.parent()
+    return names
+
+
+def card_in_words(entry: Entry) -> str:
+    """Return what a user wants to know of a model, a line each."""
+    card, spec = entry.card, entry.card.spec
+    task = {"objects": "finds objects", "semantic": "gives each pixel a class", "click": "answers clicks"}[card.task]
+    lines = [
+        card.description,
+        f"{card.name}, version {card.version}: {task}; {', '.join(card.classes)}.",
+        f"Takes {spec.dims}D, {spec.in_channels} channel{'s' * (spec.in_channels > 1)}.",
+        f"Objects of about {card.diameter:g} pixels." if card.diameter else "",
+        f"Trained from {card.parent.partition(':')[0]}." if card.parent else "",
+        f"Licence of the training data: {card.licence}." if card.licence else "",
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def ask_export(parent: QWidget, learning: Learning, entry: Entry) -> None:
+    """Ask where to, and export a version."""
+    start = f"{entry.card.name}@{entry.card.version}{SUFFIX}"
+    path, _ = QFileDialog.getSaveFileName(parent, "Export the model", start, TO)
+    if path:
+        learning.export(entry, Path(path))
+
+
+def ask_import(parent: QWidget, learning: Learning) -> None:
+    """Ask for a file, and take the model in."""
+    path, _ = QFileDialog.getOpenFileName(parent, "Import a model", "", FROM)
+    if path:
+        learning.import_file(Path(path))
+
+
+def ask_delete(parent: QWidget, learning: Learning, entry: Entry) -> None:
+    """Ask whether, and delete a version."""
+    question = f"Delete version {entry.card.version} of {entry.card.name!r} for good?"
+    if QMessageBox.question(parent, "Delete a version", question) == QMessageBox.StandardButton.Yes:
+        learning.delete(entry)
 
 
 def in_words(entry: Entry, used: Entry | None) -> str:
