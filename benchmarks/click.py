@@ -6,6 +6,9 @@ DATA holds the public image sets (see `SETS`). The robot clicks in the middle of
 error region that lies farthest from its boundary, the image's border counted as boundary. It stops at IoU 0.90 or after
 20 clicks. NoC@85 and NoC@90 are the mean numbers of clicks to those IoUs (20 where they are not reached: a failure).
 
+"click, begun with nuclei" is what a user has who pressed Segment before: the automatic object under the first click
+starts the mask.
+
 Peers, from the same robot's clicks: scikit-image's flood fill (tolerance tuned for each set on other objects of it),
 and its random walker (default beta, a crop of 192 pixels, whose border is background).
 """
@@ -130,6 +133,8 @@ def membranes(data: Path) -> Pairs:
         yield image, ndimage.label(mask > 0)[0]
 
 
+NUCLEI = {"dsb2018, held out", "Fluo-N2DH-GOWT1", "lightsheet slices", "plant nuclei slices"}
+"""Sets of nuclei, which the model `nuclei` is for."""
 SETS = {
     "dsb2018, held out": ("known kind", nuclei),
     "usiigaci_phc, held out": ("known kind", phase_contrast),
@@ -204,6 +209,16 @@ def play(method: Method, truth: Mask) -> Round:
         seconds.append(time.perf_counter() - began)
         ious.append(iou(mask, truth))
     return Round(ious, seconds)
+
+
+def begun_with(segmenter: ClickSegmenter, automatic: Plane) -> Method:
+    """Return the segmenter as the window uses it where there is an automatic result."""
+
+    def answer(clicks: Clicks, previous: Mask | None) -> Mask:
+        under = automatic[clicks[0][0]]
+        return segmenter.segment(clicks, previous, automatic == under if under else None)
+
+    return answer
 
 
 # --- the peers --------------------------------------------------------------------------------------------------------
@@ -329,6 +344,7 @@ def main() -> None:
         sys.exit(f"There is no folder {data}: give the folder of the image sets, or set NAPARI_UNET_DATA.")
     import torch
 
+    import napari_unet as nu
     from napari_unet import ClickSegmenter
 
     torch.set_num_threads(options.threads)
@@ -348,6 +364,8 @@ def main() -> None:
         things = sample(images, options.objects + TUNED_ON, options.seed)
         judged, others = things[:-TUNED_ON], things[-TUNED_ON:]
         rounds: dict[str, list[Round]] = {"click": []}
+        if name in NUCLEI:
+            rounds["click, begun with nuclei"] = []
         if options.peer_objects:
             tolerance = tuned(others)
             rounds |= {f"flood fill ({tolerance:g})": [], "random walker": []}
@@ -356,6 +374,9 @@ def main() -> None:
             segmenter.set_image(thing.image)
             waits.append(time.perf_counter() - began)
             rounds["click"].append(play(segmenter.segment, thing.truth))
+            if name in NUCLEI:
+                automatic = nu.segment(thing.image, "nuclei", device="cpu")
+                rounds["click, begun with nuclei"].append(play(begun_with(segmenter, automatic), thing.truth))
             if number < options.peer_objects:
                 rounds[f"flood fill ({tolerance:g})"].append(play(flood_fill(thing.image, tolerance), thing.truth))
                 rounds["random walker"].append(play(walker(thing.image), thing.truth))
