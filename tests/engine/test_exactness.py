@@ -16,6 +16,7 @@ from napari_unet.engine.library import SHIPPED
 from napari_unet.engine.model import load_model_file
 from napari_unet.engine.tiling import TilePlan
 from napari_unet.engine.unet import UNet
+from napari_unet.engine.winograd import Winograd, is_wide
 
 from .conftest import with_statistics
 
@@ -130,12 +131,30 @@ def by_level(
     return float(np.abs(found - whole).max() / np.abs(whole).max()), float(changed.mean())
 
 
+def winograd_everywhere(network: UNet) -> UNet:
+    """Use it on this processor, whatever it is."""
+    for sequence in (*network.encoder, *network.decoder):
+        for i, layer in enumerate(sequence):
+            if is_wide(layer):
+                sequence[i] = Winograd(layer.weight, layer.bias)
+    return network
+
+
 @pytest.mark.parametrize("shape", SHAPES_2D, ids=str)
 @pytest.mark.parametrize("block", [2000, 304], ids=str)
 def test_levels_of_the_trained_network(shape: tuple[int, int], block: int) -> None:
     network = load_model_file(SHIPPED / "nuclei.safetensors").network
     largest, changed = by_level(network, textured(shape, 1), (block, block))
     assert largest <= TOLERANCE
+    assert changed <= TIES
+
+
+@pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")
+def test_levels_by_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "with_winograd", winograd_everywhere)
+    network = load_model_file(SHIPPED / "nuclei.safetensors").network
+    largest, changed = by_level(network, textured((500, 700), 3), (500, 700))
+    assert 0 < largest <= TOLERANCE
     assert changed <= TIES
 
 

@@ -31,6 +31,7 @@ from .card import UNetSpec
 from .execution import CHANNELS_LAST, device_errors, folded, free_memory
 from .tiling import Interval, context, needs
 from .unet import POOL, UNet
+from .winograd import with_winograd
 
 VALUES = {2: 1 << 20, 3: 1 << 22}
 """Values (channels times pixels) that leave a tile, by dimensions: small enough for the cache and for a quick cancel."""
@@ -163,7 +164,7 @@ class Levels:
         for module in (*self._network.encoder.modules(), *self._network.decoder.modules()):
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 module.padding = (0,) * self.spec.dims
-        self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        with_winograd(self._network).to(memory_format=self._layout)  # type: ignore[call-overload]
 
     @staticmethod
     def can_run(spec: UNetSpec, device: str) -> bool:
