@@ -71,6 +71,19 @@ def test_every_error_reaches_the_user(qtbot, error: Exception) -> None:
     assert not job.running
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_end_a_program_ends_the_job(qtbot, error: BaseException) -> None:
+    def fails() -> Iterator[int]:
+        yield 1
+        raise error
+
+    ends = Ends()
+    jobs.start(fails, **ends.callbacks())
+    qtbot.waitUntil(lambda: bool(ends), timeout=END)
+    assert ends.calls == ["error"]
+    assert type(error).__name__ in str(ends.error)
+
+
 def test_an_error_in_a_callback_ends_the_job_and_reaches_the_user(qtbot) -> None:
     closed = threading.Event()
 

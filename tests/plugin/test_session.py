@@ -8,7 +8,8 @@ from napari.components import ViewerModel
 from napari.layers import Labels
 from numpy.typing import NDArray
 
-from napari_unet.engine.errors import InvalidModel
+from napari_unet.engine.errors import InvalidModel, OutOfMemory
+from napari_unet.engine.execution import Executor
 from napari_unet.engine.settings import ObjectSettings
 from napari_unet.plugin.choice import NO_IMAGE
 
@@ -342,3 +343,76 @@ def test_what_speaks_against_a_result_is_said_with_it(viewer, session, jobs, hea
     jobs.finish()
     assert heard.last.text.startswith("Segmented in ")
     assert heard.last.text.endswith("hardly any contrast (3 grey levels): check the result closely.")
+
+
+# --- faults in mid-run
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA error: device-side assert"), MemoryError(), KeyError("x"), OSError(5, "I/O error")]
+)
+@pytest.mark.parametrize("after", [0, 1])
+def test_any_fault_in_mid_run_is_one_sentence_and_the_next_run_works(
+    viewer, session, jobs, heard, monkeypatch, error: Exception, after: int
+) -> None:
+    calls = iter(range(100))
+    forward = Executor.__call__
+
+    def fails(self: Executor, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if next(calls) >= after:
+            raise error
+        return forward(self, batch)
+
+    viewer.add_image(two_squares(), name="squares")
+    session.choose(tile=32)
+    with monkeypatch.context() as patch:
+        patch.setattr(Executor, "__call__", fails)
+        session.segment()
+        jobs.finish()
+    assert heard.last.is_error
+    assert "\n" not in heard.last.text
+    assert (session.state, results(viewer)) == ("idle", [])
+    session.segment()
+    jobs.finish()
+    assert not heard.last.is_error
+    assert len(results(viewer)) == 1
+
+
+def test_memory_that_runs_out_once_is_answered_with_smaller_tiles(viewer, session, jobs, heard, monkeypatch) -> None:
+    calls, forward = iter(range(100)), Executor.__call__
+
+    def tight(self: Executor, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        if next(calls) == 0:
+            raise OutOfMemory("Memory ran out.")
+        return forward(self, batch)
+
+    viewer.add_image(np.tile(two_squares(), (3, 2)), name="squares")
+    monkeypatch.setattr(Executor, "__call__", tight)
+    session.segment()
+    jobs.finish()
+    assert not heard.last.is_error
+    np.testing.assert_array_equal(results(viewer)[0].data > 0, np.tile(two_squares(), (3, 2)) > 0.5)
+
+
+def test_an_image_that_gets_another_name_and_shape_in_mid_run_keeps_its_result(viewer, session, jobs, heard) -> None:
+    """The run goes on with what was there when it began."""
+    layer = viewer.add_image(two_squares(), name="squares")
+    session.segment()
+    jobs.step()
+    layer.name = "other"
+    layer.data = np.zeros((5, 6))
+    jobs.finish()
+    assert session.state == "idle"
+    assert [r.data.shape for r in results(viewer)] == [(40, 60)]
+    session.segment()
+    jobs.finish()
+    assert heard.last.is_error
+
+
+def test_everything_may_be_removed_in_mid_run(viewer, session, jobs, heard) -> None:
+    viewer.add_image(two_squares(), name="squares")
+    session.segment()
+    jobs.step()
+    viewer.layers.clear()
+    jobs.finish()
+    assert (session.state, len(viewer.layers)) == ("idle", 0)

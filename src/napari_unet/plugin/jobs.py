@@ -168,8 +168,8 @@ class Job(QObject):
             finally:
                 events.close()
                 threads.restore()
-        except Exception as error:  # noqa: BLE001 - the one place where any failure becomes a message
-            end = ("cancelled", None) if self._cancel.is_set() else ("error", error)
+        except BaseException as error:  # noqa: BLE001 - the one place where any failure becomes a message
+            end = ("cancelled", None) if self._cancel.is_set() else ("error", _as_exception(error))
         self._send(*end)
         atexit.unregister(self._quit)
 
@@ -235,6 +235,11 @@ class _Threads:
     def restore(self) -> None:
         if self._before is not None:
             sys.modules["torch"].set_num_threads(self._before)
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """Return what `on_error` can take: a library that calls ``sys.exit`` would else leave the dock waiting for ever."""
+    return error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _report(error: BaseException) -> None:

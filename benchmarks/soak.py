@@ -1,0 +1,155 @@
+"""Hours of a user in minutes: open, segment, paint, train, click, undo, batch, close, over and over; memory and errors counted.
+
+Run with ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks.soak [MINUTES] [CYCLES]``: so many minutes of
+simulated use (default 5; an hour is ``60``) and before it so many cycles (default 100) of opening and closing the
+dock. It ends with status 1 if a job reports an error, a thread or layer is left over, or memory goes on growing.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from .pauses import Window
+
+MOST_GROWTH = 0.15
+"""Memory may grow by this part from the first third of the time to the last."""
+
+
+def megabytes() -> float:
+    """Return the memory that this process holds."""
+    gc.collect()
+    return float(psutil.Process().memory_info().rss / 1e6)
+
+
+def callbacks(viewer: Any) -> int:
+    """Return how many functions listen to the viewer's layers and their selection."""
+    emitters = (
+        viewer.layers.events.inserted,
+        viewer.layers.events.removed,
+        viewer.layers.events.reordered,
+        viewer.layers.selection.events.active,
+        viewer.dims.events.current_step,
+    )
+    return sum(len(e.callbacks) for e in emitters)
+
+
+def ours() -> list[str]:
+    """Return the names of our threads."""
+    return [t.name for t in threading.enumerate() if "napari-unet" in t.name]
+
+
+def open_and_close(window: Window, cycles: int) -> list[str]:
+    """Open and close the dock; return what was left over."""
+    from napari_unet.plugin.dock import UNetDock
+
+    def cycle() -> None:
+        window.open()
+        window.spin(lambda: False, 0.05)
+        window.close_dock()
+        window.spin(lambda: False, 0.02)
+
+    for _ in range(5):
+        cycle()
+    window.spin(lambda: not ours(), 60)
+    began, listeners, layers = megabytes(), callbacks(window.viewer), len(window.viewer.layers)
+    for _ in range(cycles):
+        cycle()
+    window.spin(lambda: not ours(), 60)
+    grown = megabytes() - began
+    docks = sum(isinstance(o, UNetDock) for o in gc.get_objects())
+    more = callbacks(window.viewer) - listeners
+    print(f"dock opened and closed {cycles} times: {grown:+.1f} MB, {1000 * grown / max(cycles, 1):.0f} kB a time;")
+    print(f"  left over: {len(ours())} threads, {more} callbacks, {docks} docks, layers {len(window.viewer.layers)}")
+    left = [f"{len(ours())} threads"] * bool(ours()) + [f"{more} callbacks"] * (more > 0)
+    return left + ["layers"] * (len(window.viewer.layers) != layers)
+
+
+def one_round(window: Window, folder: Path, rng: np.random.Generator) -> list[str]:
+    """Use everything once; return the errors that were told."""
+    window.open()
+    errors: list[str] = []
+    session = window.dock.session
+    session.told.connect(lambda message: errors.append(message.text) if message.is_error else None)
+    nuclei = session.library.find("nuclei")
+    session.choose_model(nuclei)
+    session.choose_image(window.image)
+    session.segment()
+    window.spin(lambda: window.idle)
+    session.segment()
+    window.spin(lambda: window.dock.bar.value() > 0, 60)
+    session.cancel()
+    window.spin(lambda: window.idle)
+
+    tool = window.dock.click_tool
+    tool.switch(True)
+    for y, x in rng.integers(40, min(window.image.data.shape) - 40, (3, 2)):
+        tool.click((float(y), float(x)))
+        window.spin(lambda: tool.answered, 60)
+        tool.accept()
+    tool.undo()
+    tool.redo()
+    tool.switch(False)
+
+    session.choose_image(window.image)
+    window.paint()
+    window.viewer.layers.selection.active.undo()
+    learning = window.dock.learning
+    learning.settings = type(learning.settings)(steps=6, validate_every=3, batch=2, patch=48)
+    learning.train()
+    window.spin(lambda: session.state == "idle")
+    learning.discard()
+    window.spin(lambda: window.idle)
+
+    session.choose_model(nuclei)
+    window.batch(folder)
+    window.spin(lambda: window.idle)
+    window.close_dock()
+    for layer in [x for x in window.viewer.layers if x is not window.image]:
+        window.viewer.layers.remove(layer)
+    window.spin(lambda: not ours(), 60)
+    return errors
+
+
+def main() -> None:
+    """Print what grew, and what went wrong."""
+    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 5.0
+    cycles = int(sys.argv[2]) if len(sys.argv) > 2 else 100
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["NAPARI_UNET_HOME"] = place
+        os.environ["NAPARI_CONFIG"] = str(Path(place) / "settings.yaml")
+        folder, rng = Path(place) / "images", np.random.default_rng(0)
+        folder.mkdir()
+        window = Window(384)
+        wrong = open_and_close(window, cycles)
+        end, memory, errors = time.monotonic() + 60 * minutes, list[float](), list[str]()
+        while time.monotonic() < end or len(memory) < 4:
+            errors += one_round(window, folder, rng)
+            memory.append(megabytes())
+            print(
+                f"round {len(memory):3}: {memory[-1]:7.1f} MB, {len(errors)} errors, {len(ours())} threads", flush=True
+            )
+        third = max(1, len(memory) // 3)
+        first, last = float(np.median(memory[1 : third + 1])), float(np.median(memory[-third:]))
+        print(
+            f"{minutes:g} minutes, {len(memory)} rounds: {first:.0f} MB in the first third, {last:.0f} MB in the last"
+        )
+        log = (Path(place) / "log" / "napari-unet.log").read_text("utf-8")
+        bugs = log.count("A job failed.")
+        print(f"errors told: {len(errors)} {sorted(set(errors))}; tracebacks in the log: {bugs}")
+        wrong += errors + ["tracebacks"] * bool(bugs) + ["memory"] * (last > first * (1 + MOST_GROWTH))
+        window.viewer.close()
+    sys.exit(f"wrong: {', '.join(sorted(set(wrong)))}" if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
