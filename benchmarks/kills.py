@@ -1,6 +1,6 @@
 """SIGKILL at random moments of painting, saving, training, batches and OME-Zarr: what is lost, what is damaged.
 
-Run with ``python -m benchmarks.kills [TIMES] [SEED]`` (Linux, macOS). Each row is a kind of work done over and over by
+Run with ``python -m benchmarks kills [TIMES] [SEED]`` (Linux, macOS). Each row is a kind of work done over and over by
 a process of its own, which says what it has finished; it is killed TIMES times, each time at another moment, and what
 is on the disk is then opened as after a restart. Lost: finished work that is not there. Damaged: what can be opened and
 is wrong, or makes something else fail. The last rows: two processes that add versions to one library at the same time,

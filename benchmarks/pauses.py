@@ -1,6 +1,6 @@
 """A probe in the real window: pauses of the event loop while something runs, beside an idle napari; time until Cancel acts.
 
-Run with ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks.pauses [SECONDS]`` (or without xvfb-run where there
+Run with ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks pauses [SECONDS]`` (or without xvfb-run where there
 is a display). A timer of 10 ms in the window's thread measures the gap to its own last call; a row is what it saw during
 SECONDS (default 20) of one state. The first row is napari alone with the same image, in the same process.
 """
@@ -103,9 +103,8 @@ class Window:
 
     def paint(self) -> None:
         """Paint strokes of both classes, as the mouse does."""
-        learning = self.dock.learning
-        if learning.page is None:
-            learning.annotate()
+        self.dock.session.choose_image(self.image)
+        self.dock.learning.annotate()
         layer = self.viewer.layers.selection.active
         rng = np.random.default_rng(len(self.viewer.layers))
         for value in (1, 2):

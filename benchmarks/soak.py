@@ -1,6 +1,6 @@
 """Hours of a user in minutes: open, segment, paint, train, click, undo, batch, close, over and over; memory and errors counted.
 
-Run with ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks.soak [MINUTES] [CYCLES]``: so many minutes of
+Run with ``xvfb-run -a -s "-screen 0 1600x1000x24" python -m benchmarks soak [MINUTES] [CYCLES]``: so many minutes of
 simulated use (default 5; an hour is ``60``) and before it so many cycles (default 100) of opening and closing the
 dock. It ends with status 1 if a job reports an error, a thread or layer is left over, or memory goes on growing.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from .pauses import Window
+from benchmarks.pauses import Window
 
 MOST_GROWTH = 0.15
 """Memory may grow by this part from the first third of the time to the last."""

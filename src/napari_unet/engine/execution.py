@@ -69,6 +69,15 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def check_memory(needed: int) -> None:
+    """Raise OutOfMemory if the host has not so many bytes: asked for more, Linux does not refuse but ends the program."""
+    if needed > (free := free_memory("cpu")):
+        raise OutOfMemory(
+            f"The smallest tiles of this model need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: "
+            "close other programs, or choose another model."
+        )
+
+
 @contextmanager
 def device_errors(device: str) -> Iterator[None]:
     """Turn what torch raises into our errors: OutOfMemory, or DeviceError when the device itself fails."""
@@ -123,14 +132,9 @@ class Executor:
         return torch.bfloat16 if kind == "cpu" or (kind == "cuda" and torch.cuda.is_bf16_supported()) else torch.float16
 
     def check_memory(self, shape: tuple[int, ...]) -> None:
-        """Raise OutOfMemory before a tile is read that cannot fit: asked for more, Linux ends the program instead."""
+        """Raise OutOfMemory before a tile is read that cannot fit."""
         floats = FEWEST_FLOATS * self.spec.channels[0] if self.device == "cpu" else self.spec.in_channels
-        needed, free = 4 * floats * math.prod(shape), free_memory("cpu")
-        if needed > free:
-            raise OutOfMemory(
-                f"The smallest tiles of this model need {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: "
-                "close other programs, or choose another model."
-            )
+        check_memory(4 * floats * math.prod(shape))
 
     def largest_tile(self, margin: tuple[int, ...]) -> tuple[int, ...]:
         """Return the inner size whose outer part fills a quarter of the free memory, at most 1024 px (2D) or 128 (3D)."""

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .card import UNetSpec
-from .execution import CHANNELS_LAST, device_errors, folded, free_memory
+from .execution import CHANNELS_LAST, check_memory, device_errors, folded, free_memory
 from .tiling import Interval, context, needs
 from .unet import POOL, UNet
 from .winograd import with_winograd
@@ -211,6 +211,7 @@ class Levels:
         in_view
             The finest tiles nearest to its middle come first.
         """
+        check_memory(self.memory(tuple(s.stop - s.start for s in block)))
         extents, depth = Extents.of(self.spec, block), len(self.spec.strides)
         maps = _Maps(self.spec, extents)
         with device_errors("cpu"):
