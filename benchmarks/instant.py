@@ -58,6 +58,8 @@ WINDOW = 64
 A_VISIT = 3
 """Strokes at most in one region."""
 VISITS = 12
+STEP = 5
+"""Milliseconds of a bar of the histogram."""
 SURE = 0.7
 """Part of the pixels, the least doubtful, that the instant head may teach the U-Net."""
 SHARES = (0.5, 0.33, 0.17)
@@ -332,10 +334,10 @@ def speed_rows(report: dict[str, Any]) -> Iterator[str]:
     peers = statistics.median(p[1] for p in report["peer"])
     yield f"TrainableSegmenter: median {statistics.median(p[0] for p in report['peer']):.1f} s wall, {peers:.1f} s processor"
     yield f"ratio (processor): {1000 * peers / statistics.median(used):.0f}"
-    edges = np.arange(0, max(wall) + 25, 25)
-    for low, count in zip(edges, np.histogram(wall, edges)[0], strict=False):
+    edges = np.arange(0, max(used) + STEP, STEP)
+    for low, count in zip(edges, np.histogram(used, edges)[0], strict=False):
         if count:
-            yield f"{low:5.0f} to {low + 25:3.0f} ms  {'#' * int(count)}"
+            yield f"{low:5.0f} to {low + STEP:3.0f} ms of processor time  {'#' * int(count)}"
 
 
 # --- where to paint next ----------------------------------------------------------------------------------------------
