@@ -460,7 +460,10 @@ def teach(data: Path, sets: Sequence[str], seeds: int, steps: int, report: dict[
             models = dict.fromkeys(("strokes alone", "and what is sure"), semantic_from(parent))
             for number, share in enumerate(SHARES):
                 while len(strokes) < 8 + 4 * number:
-                    strokes += painter.correct(guesses_of(instant, studio, strokes, only_painted=True), 1)
+                    new = painter.correct(guesses_of(instant, studio, strokes, only_painted=True), 1)
+                    strokes += new
+                    if not new:  # nothing is left to correct
+                        break
                 told = {"instant": guesses_of(instant, studio, strokes)}
                 known = taught(studio, instant, strokes, parent.card)
                 for arm, model in models.items():

@@ -266,3 +266,10 @@ def test_without_strokes_there_is_no_next_place(canvas) -> None:
     instant = Instant()
     instant.look(canvas, painted(background=False, foreground=False))
     assert list(instant.next_place([canvas.name])) == [None]
+
+
+def test_only_so_many_tiles_are_searched_for_the_next_place(monkeypatch) -> None:
+    monkeypatch.setattr("napari_unet.engine.instant.MOST_TILES", 2)
+    large, instant = canvas_of(halves((5 * EDGE, 96))), Instant()
+    instant.look(large, painted((5 * EDGE, 96)))
+    assert len(list(instant.next_place([large.name]))) == 2
