@@ -127,6 +127,19 @@ def test_a_stroke_ends_the_answer_to_the_one_before(live, several, squares) -> N
     assert shown(live).any()
 
 
+def test_a_stroke_that_is_undone_at_once_is_answered_as_if_it_had_not_been(live, several, squares) -> None:
+    live.switch(True)
+    draw(live, several, (2, LEFT), (1, GROUND))
+    before = shown(live).copy()
+    paint(live.learning.page.layer, 1, RIGHT)
+    live.tick()
+    live.learning.page.layer.undo()
+    live.tick()
+    settle(live, several)
+    assert np.array_equal(shown(live), before)
+    assert not several.running
+
+
 def test_a_constant_image_is_told(live, several, viewer) -> None:
     viewer.add_image(np.ones((40, 50), dtype=np.float32), name="flat", contrast_limits=(0, 1))
     live.switch(True)

@@ -54,6 +54,14 @@ class Sheet:
     labels: NDArray[np.integer]
     held_out: NDArray[np.bool_]
 
+    def says_what(self, other: Sheet) -> bool:
+        """Whether the same is painted on the same plane, and held out."""
+        return (
+            self.plane.key == other.plane.key
+            and np.array_equal(self.labels, other.labels)
+            and np.array_equal(self.held_out, other.held_out)
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
@@ -65,6 +73,14 @@ class Request:
     doubt: bool
     rivals: tuple[tuple[Sheet, Box, NDArray[np.integer]], ...]
     """Answers of the U-Net."""
+
+    def asks_what(self, other: Request) -> bool:
+        """Whether it asks what another one asked."""
+        return (
+            not self.rivals
+            and (self.region, self.doubt, len(self.sheets)) == (other.region, other.doubt, len(other.sheets))
+            and all(a.says_what(b) for a, b in zip(self.sheets, other.sheets, strict=True))
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,6 +153,8 @@ class Live:
         self._looked: set[Any] = set()
         """Planes that the U-Net has looked at."""
         self._arrived: list[tuple[Sheet, Box, NDArray[np.integer]]] = []
+        self._last: Request | None = None
+        """What was asked last; None: nothing, or its answer was lost."""
         self._verdict = self.classifier = None
 
     _job: Handle | None = None
@@ -265,11 +283,7 @@ class Live:
         self._dirty = self._recount = True
 
     def _ask(self) -> None:
-        """Start the job; if one is running, end it after the tile at hand, and then start."""
-        if self._job is not None:
-            self._again = True
-            self._job.cancel()
-            return
+        """Start the job; if one is running on something older, end it after the tile at hand, and then start."""
         page = self.learning.page
         try:
             plane, region = self._view(page)
@@ -277,14 +291,14 @@ class Live:
             self._say(str(error))
             return
         assert page is not None
-        self._again = False
-        if self._recount:  # a look at whole stacks: not for every stroke
-            self._recount = False
-            self._find_painted(page)
-        self._painted[plane.key] = page, plane
-        sheets = [self._sheet(p, other) for key, (p, other) in self._painted.items() if key != plane.key]
-        request = Request((self._sheet(page, plane), *sheets), region, self.doubt is not None, tuple(self._arrived))
-        self._arrived = []
+        request = self._request(page, plane, region)
+        if not self._seeking and self._last is not None and request.asks_what(self._last):
+            return
+        if self._job is not None:
+            self._again, self._last = True, None  # its answer is lost
+            self._job.cancel()
+            return
+        self._again, self._last, self._arrived = False, request, []
         self._judged = {s.plane.key: s for s in request.sheets if s.held_out.any()}
         seeking, self._seeking = self._seeking, False
         function = (
@@ -300,6 +314,14 @@ class Live:
             on_error=self._on_error,
             on_cancelled=self._on_end,
         )
+
+    def _request(self, page: Page, plane: Plane, region: Box) -> Request:
+        if self._recount:  # a look at whole stacks: not for every stroke
+            self._recount = False
+            self._find_painted(page)
+        self._painted[plane.key] = page, plane
+        sheets = [self._sheet(p, other) for key, (p, other) in self._painted.items() if key != plane.key]
+        return Request((self._sheet(page, plane), *sheets), region, self.doubt is not None, tuple(self._arrived))
 
     def _find_painted(self, page: Page) -> None:
         """Note the planes with anything painted; one that is empty again stays, so that its strokes are taken back."""
@@ -399,6 +421,7 @@ class Live:
     def _on_found(self, places: list[tuple[Sheet, Box] | None]) -> None:
         place = places[-1] if places else None
         self._job = None
+        self._last = None  # it was not answered
         if self.on and place is not None:
             self._go_to(*place)
         elif self.on:
@@ -485,6 +508,7 @@ class Live:
 
     def _clear(self) -> None:
         """Empty the overlay; the layer stays."""
+        self._last = None
         for layer in (self.layer, self.doubt):
             if layer is not None and layer in self.viewer.layers:
                 layer.data = np.zeros_like(layer.data)
