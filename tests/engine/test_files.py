@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -449,3 +450,14 @@ def test_a_folder_is_never_replaced(tmp_path: Path) -> None:
 def test_labels_must_fit_their_image(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="do not fit"):
         write_labels(tmp_path / "a.tif", ramp(20, 31), Image(ramp(20, 30), "yx"), {})
+
+
+@pytest.mark.parametrize("ending", [".tif", ".zarr"])
+def test_what_a_kill_left_is_swept_up_a_day_later(tmp_path: Path, ending: str) -> None:
+    left = [tmp_path / f".labels{ending}.{name}" for name in ("01234567", "89abcdef")]
+    for path in left:
+        path.mkdir()
+    os.utime(left[0], (0, 0))
+    labels = np.ones((20, 20), np.uint8)
+    write_labels(tmp_path / f"labels{ending}", labels, Image(labels, "yx"), {})
+    assert [path.exists() for path in left] == [False, True]
