@@ -76,14 +76,33 @@ def test_a_budget_too_small_for_any_block_gives_the_smallest(monkeypatch: pytest
     assert network.largest_block((100, 57)) == (4, 4)
 
 
-def test_memory_that_runs_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Map, channels: int, box: levels.Box) -> None:
-        raise MemoryError
+@pytest.mark.parametrize("channels", [1, 4, 8])
+def test_memory_that_runs_out_at_any_level_is_told(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Map.__init__
+
+    def full(self: Map, width: int, box: levels.Box) -> None:
+        if width == channels:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        original(self, width, box)
 
     monkeypatch.setattr(Map, "__init__", full)
     network, read = blank((64, 64))
     with pytest.raises(OutOfMemory, match="close other programs"):
-        next(network.run(read, (slice(0, 64),) * 2))
+        list(network.run(read, (slice(0, 64),) * 2))
+
+
+def test_an_image_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(levels, "READ", 50 * 50)
+    network, read = blank((64, 64))
+    parts: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def record(start: tuple[int, ...], stop: tuple[int, ...]) -> np.ndarray:
+        parts.append((start, stop))
+        return read(start, stop)
+
+    list(network.run(record, (slice(0, 64),) * 2))
+    assert parts[0] == ((-22, -22), (14, 14))  # 108 pixels with the context, in three parts of 36
+    assert len(parts) == 9
 
 
 def test_valid_networks_and_other_devices_are_left_to_the_simple_way() -> None:

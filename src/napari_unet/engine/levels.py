@@ -35,6 +35,8 @@ from .winograd import with_winograd
 
 VALUES = {2: 1 << 20, 3: 1 << 22}
 """Values (channels times pixels) that leave a tile, by dimensions: small enough for the cache and for a quick cancel."""
+READ = 1 << 20
+"""Pixels that are read and normalised at once, for a quick cancel."""
 MOST_MEMORY = 2 << 30
 """Bytes that a block takes at most; larger blocks are hardly faster."""
 Box = tuple[Interval, ...]
@@ -121,20 +123,25 @@ class _Maps:
         self.inputs: dict[int, Map] = {}
         self.skips: dict[int, Map] = {}
         self.outputs: dict[int, Map] = {}
+        with torch.inference_mode():
+            self.inputs[0] = Map(spec.in_channels, extents.inputs[0])
 
     @torch.inference_mode()
-    def enter(self, read: Read) -> None:
-        box = self.extents.inputs[0]
+    def read(self, read: Read, box: Box) -> None:
         low, high = zip(*box, strict=True)
-        self.inputs[0] = Map(self.spec.in_channels, box)
         self.inputs[0][box] = torch.from_numpy(read(low, high))
-        self._enter_encoder(0)
+
+    @torch.inference_mode()
+    def enter_encoder(self, level: int) -> None:
+        self.skips[level] = Map(self.spec.channels[level], self.extents.encoded[level])
+        if level < len(self.spec.strides):
+            self.inputs[level + 1] = Map(self.spec.channels[level], self.extents.inputs[level + 1])
 
     @torch.inference_mode()
     def leave_encoder(self, level: int) -> None:
         del self.inputs[level]
         if level < len(self.spec.strides):
-            self._enter_encoder(level + 1)
+            self.enter_encoder(level + 1)
         else:
             self.outputs[level] = self.skips.pop(level)
             self._enter_decoder(level - 1)
@@ -143,11 +150,6 @@ class _Maps:
     def leave_decoder(self, level: int) -> None:
         del self.skips[level], self.outputs[level + 1]
         self._enter_decoder(level - 1)
-
-    def _enter_encoder(self, level: int) -> None:
-        self.skips[level] = Map(self.spec.channels[level], self.extents.encoded[level])
-        if level < len(self.spec.strides):
-            self.inputs[level + 1] = Map(self.spec.channels[level], self.extents.inputs[level + 1])
 
     def _enter_decoder(self, level: int) -> None:
         if level > 0:
@@ -176,11 +178,12 @@ class Levels:
         return Extents.of(self.spec, tuple(slice(0, n) for n in shape)).memory(self.spec)
 
     def steps(self, block: tuple[slice, ...]) -> int:
-        """Return how many tiles there are at all levels together."""
+        """Return how many parts are read and how many tiles there are at all levels together."""
         extents = Extents.of(self.spec, block)
         depth = len(self.spec.strides)
+        reading = len(self._parts_read(extents))
         encoding = sum(len(self._encoder_tiles(extents, level)) for level in range(depth + 1))
-        return encoding + sum(len(self._decoder_tiles(extents, level)) for level in range(depth))
+        return reading + encoding + sum(len(self._decoder_tiles(extents, level)) for level in range(depth))
 
     def largest_block(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the size of the blocks in which an image is computed: halved until one fits into a quarter of the memory."""
@@ -199,8 +202,8 @@ class Levels:
     ) -> Iterator[Part | None]:
         """Compute a block of the output, level by level.
 
-        Yields None for each tile of a deeper level, and for each of the finest one where it lies with its logits
-        ``(k, *tile)``. Raises OutOfMemory.
+        Yields None for each part that is read and each tile of a deeper level, and for each tile of the finest one where
+        it lies with its logits ``(k, *tile)``. Raises OutOfMemory.
 
         Parameters
         ----------
@@ -213,24 +216,25 @@ class Levels:
         """
         check_memory(self.memory(tuple(s.stop - s.start for s in block)))
         extents, depth = Extents.of(self.spec, block), len(self.spec.strides)
-        maps = _Maps(self.spec, extents)
         with device_errors("cpu"):
-            maps.enter(read)
-        for level in range(depth + 1):
-            for box in self._encoder_tiles(extents, level):
-                with device_errors("cpu"):
-                    self._encode(maps, level, box)
+            maps = _Maps(self.spec, extents)
+            for box in self._parts_read(extents):
+                maps.read(read, box)
                 yield None
-            maps.leave_encoder(level)
-        for level in reversed(range(depth)):
-            tiles = self._decoder_tiles(extents, level)
-            if level == 0 and in_view is not None:
-                tiles.sort(key=partial(_distance, region=in_view))
-            for box in tiles:
-                with device_errors("cpu"):
+            maps.enter_encoder(0)
+            for level in range(depth + 1):
+                for box in self._encoder_tiles(extents, level):
+                    self._encode(maps, level, box)
+                    yield None
+                maps.leave_encoder(level)
+            for level in reversed(range(depth)):
+                tiles = self._decoder_tiles(extents, level)
+                if level == 0 and in_view is not None:
+                    tiles.sort(key=partial(_distance, region=in_view))
+                for box in tiles:
                     logits = self._decode(maps, level, box)
-                yield None if logits is None else (tuple(slice(*interval) for interval in box), logits)
-            maps.leave_decoder(level)
+                    yield None if logits is None else (tuple(slice(*interval) for interval in box), logits)
+                maps.leave_decoder(level)
 
     @torch.inference_mode()
     def _encode(self, maps: _Maps, level: int, box: Box) -> None:
@@ -260,6 +264,10 @@ class Levels:
 
     def _edge(self, level: int) -> int:
         return int((VALUES[self.spec.dims] / self.spec.channels[level]) ** (1 / self.spec.dims))
+
+    def _parts_read(self, extents: Extents) -> list[Box]:
+        edge = int(READ ** (1 / self.spec.dims))
+        return cut(extents.inputs[0], edge, (1,) * self.spec.dims)
 
     def _encoder_tiles(self, extents: Extents, level: int) -> list[Box]:
         stride = (*self.spec.strides, (1,) * self.spec.dims)[level]
