@@ -2,7 +2,7 @@
 
 Run with ``python -m benchmarks.batch [--planes N] [--edge N] [--items N] [--workers N] [--json FILE]``. Stack and items
 are judged by CPU time, so that other programs do not matter; ways take turns, and the median of the rounds counts.
-The workers are judged by the clock, which needs as many free cores as workers: ``--workers 0`` leaves them out.
+For the workers the clock says something only if as many cores are free; ``--workers 0`` leaves them out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -50,16 +51,16 @@ def run(sources: list[str | Path | Image], out: Path, model: Model, settings: Ba
     assert end.report.complete, end.report
 
 
-def seconds(*ways: Callable[[], object], clock: Callable[[], float] = time.process_time) -> list[float]:
-    """Return the median time of each, in rounds, after one to get warm."""
+def seconds(*ways: Callable[[], object]) -> list[float]:
+    """Return the median CPU time of each, in rounds, after one to get warm."""
     times: list[list[float]] = [[] for _ in ways]
     for i in range(ROUNDS + 1):
-        for way, spent in zip(ways, times, strict=True):
-            began = clock()
+        for way, taken in zip(ways, times, strict=True):
+            began = time.process_time()
             way()
             if i:
-                spent.append(clock() - began)
-    return [statistics.median(spent) for spent in times]
+                taken.append(time.process_time() - began)
+    return [statistics.median(taken) for taken in times]
 
 
 def stack(folder: Path, planes: int, edge: int) -> dict[str, float]:
@@ -106,7 +107,13 @@ def items(folder: Path, count: int) -> dict[str, float]:
     return {"items": count, "overhead CPU ms an item": 1000 * (batched - bare) / count}
 
 
-def workers(folder: Path, count: int, edge: int, images: int = 8) -> dict[str, float]:
+def spent() -> float:
+    """CPU seconds of this process and of those that it started and that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
+def workers(folder: Path, count: int, edge: int, images: int) -> dict[str, float]:
     """Images by workers beside one process with as many threads; the start of the workers is counted apart."""
     model = Library().load("nuclei")
     sources: list[str | Path | Image] = []
@@ -120,18 +127,34 @@ def workers(folder: Path, count: int, edge: int, images: int = 8) -> dict[str, f
         with crew(model, count):
             pass
 
-    one, many, begin = seconds(
-        lambda: run(sources, folder / "one", model),
-        lambda: run(sources, folder / "many", model, apart),
-        start,
-        clock=time.perf_counter,
+    times: dict[str, list[tuple[float, float]]] = {"one process": [], "workers": [], "their start and end": []}
+    for _ in range(ROUNDS):
+        for name, way in zip(
+            times,
+            (
+                lambda: run(sources, folder / "one", model),
+                lambda: run(sources, folder / "many", model, apart),
+                start,
+            ),
+            strict=True,
+        ):
+            wall, cpu = time.perf_counter(), spent()
+            way()
+            times[name].append((time.perf_counter() - wall, spent() - cpu))
+    (one, one_cpu), (many, many_cpu), (begin, begin_cpu) = (
+        tuple(statistics.median(column) for column in zip(*rounds, strict=True)) for rounds in times.values()
     )
     return {
         "workers": count,
+        "images": images,
         "one process s": one,
         "workers s": many,
         "of which start and end s": begin,
-        "workers / one process": one / (many - begin),
+        "workers / one process, by the clock": one / (many - begin),
+        "one process CPU s": one_cpu,
+        "workers CPU s": many_cpu,
+        "of which start and end CPU s": begin_cpu,
+        "workers / one process, by CPU": one_cpu / (many_cpu - begin_cpu),
     }
 
 
@@ -151,9 +174,9 @@ def main() -> None:
         for title, part in (
             ("stack", lambda: stack(folder, given.planes, given.edge)),
             ("items", lambda: items(folder, given.items)),
-            ("workers", lambda: workers(folder, given.workers, 2 * given.edge)),
+            ("workers", lambda: workers(folder, given.workers, given.edge, given.items)),
         ):
-            if (title == "workers" and not given.workers) or (title == "stack" and not given.planes):
+            if not {"stack": given.planes, "items": given.items, "workers": given.workers}[title]:
                 continue
             measured[title] = part()
             for what, value in measured[title].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import tifffile
 from napari.layers import Labels
 
+from napari_unet import cli
 from napari_unet.plugin.batching import NOTHING, Batching
 
 from .test_session import two_squares
@@ -140,3 +142,21 @@ def test_the_command_names_what_was_chosen(batching: Batching, tmp_path: Path) -
         *("napari-unet", "segment", str(tmp_path / "a.tif"), "-o", f"{tmp_path / 'out'}/", "--model", "objects@1"),
         *("--format", ".zarr", "--link", "z", "--scheduler", "tcp://server:8786", "--device", "cpu"),
     ]
+
+
+def test_the_command_gives_the_labels_of_the_window(
+    batching: Batching, jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAPARI_UNET_HOME", str(tmp_path))  # where the session has its models too
+    tifffile.imwrite(tmp_path / "a.tif", two_squares())
+    batching.session.choose_model(batching.session.library.find("objects"))
+    batching.add(str(tmp_path / "a.tif"))
+    finish(batching, jobs)
+    command = batching.command().replace(str(tmp_path / "out"), str(tmp_path / "again"))
+    monkeypatch.setattr(sys, "argv", shlex.split(command))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert not end.value.code
+    labels = tifffile.imread(tmp_path / "out" / "a_labels.tif")
+    assert labels.max() == 2
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "again" / "a_labels.tif"), labels)

@@ -688,7 +688,7 @@ class LabelStore:
             levels.append(self._halved(levels[-1], len(levels)))
         datasets = [
             {
-                "path": str(i),
+                "path": f"s{i}",
                 "coordinateTransformations": _ome_scale(axes, self._sorted(image.label_spacing), i),
             }
             for i in range(len(levels))
@@ -727,7 +727,7 @@ class LabelStore:
     ) -> zarr.Array[Any]:
         axes = self._sorted(tuple(self._image.label_axes))
         return self._group.require_array(
-            str(number), shape=shape, chunks=chunk, dtype=dtype, fill_value=0, dimension_names=axes
+            f"s{number}", shape=shape, chunks=chunk, dtype=dtype, fill_value=0, dimension_names=axes
         )
 
     def _sorted(self, values: tuple[Any, ...]) -> tuple[Any, ...]:

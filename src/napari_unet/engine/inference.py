@@ -186,9 +186,9 @@ def segment(
     if image.channels == 1 and settings.channel not in (None, 0):
         raise InvalidImage(f"Channel {settings.channel} was asked for, but {image.name!r} has only one.")
     device = pick_device(settings.device)
-    network = _network(model, settings.tile, device)
+    network = network_for(model, settings.tile, device)
     scale = normalisation(items, settings.percentiles or card.percentiles, image.name)
-    plan = TilePlan.make(card.spec, items[0].shape, _tile(network, settings.tile, items[0].shape))
+    plan = TilePlan.make(card.spec, items[0].shape, tile_size(network, settings.tile, items[0].shape))
     thresholds = settings.objects or card.objects
 
     channels = card.spec.out_channels
@@ -250,13 +250,14 @@ def segment(
     yield Segmented(labels, probabilities, maps, record, doubts(image, card, labels, contrast))
 
 
-def _network(model: Model, tile: int | None, device: str) -> Levels | Executor:
+def network_for(model: Model, tile: int | None, device: str) -> Levels | Executor:
     """Return the network made ready: level by level where that is faster and no size of tiles is asked for."""
     by_level = tile is None and Levels.can_run(model.card.spec, device)
     return Levels(model.network) if by_level else Executor(model.network, device)
 
 
-def _tile(network: Levels | Executor, wanted: int | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+def tile_size(network: Levels | Executor, wanted: int | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return in what an image of a shape is computed, from free memory where no size is wanted."""
     if isinstance(network, Levels):
         return network.largest_block(shape)
     return (wanted,) * len(shape) if wanted else network.largest_tile(halo(network.spec))

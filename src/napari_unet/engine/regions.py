@@ -40,13 +40,23 @@ from .errors import FileError, InvalidImage, LibraryError, OutOfMemory
 from .execution import Executor, pick_device, run_tiles
 from .files import CHUNK, LabelStore
 from .image import Image, Item
-from .inference import SMALLEST_TILE, Normalisation, normalisation, probability, read_normalised, record_of
+from .inference import (
+    SMALLEST_TILE,
+    Normalisation,
+    network_for,
+    normalisation,
+    probability,
+    read_normalised,
+    record_of,
+    tile_size,
+)
+from .levels import Extents, Levels, Part
 from .linking import Chain
 from .model import Model
-from .objects import SEED, SMOOTHING, inwardness
+from .objects import SEED, SMOOTHING, inwardness, labels_from_maps
 from .settings import BatchSettings
 from .storage import write_atomically
-from .tiling import Tile, TilePlan, halo
+from .tiling import Tile, TilePlan
 
 BLOCK = {2: 2048, 3: 128}
 """Edge of a block, by the dimensions of the model."""
@@ -295,12 +305,12 @@ class Run:
         self.threads = ThreadPoolExecutor(2, "napari-unet disk")
         """One reads the next tile and one writes the last block while the network computes."""
         self.done = 0
-        self._part: _Objects | _Classes | None = None
+        self._part: _Part | None = None
 
     @cached_property
-    def executor(self) -> Executor:
+    def network(self) -> Levels | Executor:
         """The network, made ready when the first block needs it."""
-        return Executor(self.model.network, pick_device(self._device))
+        return network_for(self.model, self.settings.segment.tile, pick_device(self._device))
 
     @cached_property
     def labels(self) -> LabelStore:
@@ -360,16 +370,22 @@ class Run:
             for event in part.events():
                 yield event.done - before, self.steps
 
-    def part(self, number: int) -> _Objects | _Classes:
+    def part(self, number: int) -> _Part:
         """Return the stages of one plane or volume; kept as long as it is the same one."""
         if self._part is None or self._part.number != number:
-            self._part = (_Objects if self.is_objects else _Classes)(self, number)
+            self._part = self._kind(self, number)
         return self._part
+
+    @property
+    def _kind(self) -> type[_Part]:
+        if not self.is_objects:
+            return _Classes
+        return _Whole if len(self.blocks) == 1 else _Objects
 
     @property
     def steps(self) -> int:
         """Blocks times stages of a plane or volume."""
-        return len(self.blocks) * (len(_Objects.stages) if self.is_objects else len(_Classes.stages))
+        return len(self.blocks) * len(self._kind.stages)
 
     def advance(self, step: int = 1) -> RegionDone:
         """Count a stage of a block."""
@@ -469,23 +485,36 @@ class _Part:
     def _mark(self, stage: str, index: Index) -> str:
         return f"{self.number}/{stage}{'_'.join(map(str, index))}"
 
-    def _tiles(self, index: Index, following: Index | None) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-        """Run the network on a block; yields tiles with their logits, again from the start when memory ran out."""
-        run, spec = self.run, self.run.model.card.spec
-        tile = (run.settings.segment.tile,) * spec.dims if run.settings.segment.tile else None
-        size = tile or run.executor.largest_tile(halo(spec))
+    def _tiles(self, index: Index, following: Index | None) -> Iterator[Part]:
+        """Run the network on a block; yields where a tile lies and its logits, all again when memory ran out."""
+        spec, network, wanted = self.run.model.card.spec, self.run.network, self.run.settings.segment.tile
+        size = tile_size(network, wanted, tuple(s.stop - s.start for s in self.blocks.region(index)))
         while True:
-            plan = self._plan(index, size)
-            order = [(t.start, t.stop) for t in plan]
-            order += [(t.start, t.stop) for t in self._plan(following, size)[:1]] if following else []
+            tiles = self._plan(index, size)
+            order = [
+                _reach(network, tile) for tile in (*tiles, *(self._plan(following, size)[:1] if following else ()))
+            ]
+            read = partial(self._read, dict(itertools.pairwise(order)))
             try:
-                yield from run_tiles(run.executor, partial(self._read, dict(itertools.pairwise(order))), plan)
+                for tile in tiles:
+                    if isinstance(network, Levels):
+                        yield from filter(None, network.run(read, tile.inner))
+                    else:
+                        yield from ((done.inner, logits) for done, logits in run_tiles(network, read, [tile]))
                 return
             except OutOfMemory:
                 smallest = max(SMALLEST_TILE, *spec.total_stride)
                 if max(size) <= smallest:
                     raise
                 size = tuple(max(smallest, n // 2) for n in size)
+
+    def _probabilities(self, index: Index, following: Index | None) -> NDArray[np.float16]:
+        """Return the three maps of a block of the `objects` task."""
+        block = self.blocks.region(index)
+        maps = np.zeros((3, *(s.stop - s.start for s in block)), dtype=np.float16)
+        for place, logits in self._tiles(index, following):
+            maps[(slice(None), *_within(place, block))] = probability(logits, True)
+        return maps
 
     def _plan(self, index: Index, size: tuple[int, ...]) -> list[Tile]:
         block = self.blocks.region(index)
@@ -511,14 +540,32 @@ class _Classes(_Part):
         """See `_Part`."""
         block = self.blocks.region(index)
         classes = np.zeros([s.stop - s.start for s in block], dtype=np.uint16)
-        for tile, logits in self._tiles(index, following):
-            classes[_within(tile.inner, block)] = logits.argmax(0)
+        for place, logits in self._tiles(index, following):
+            classes[_within(place, block)] = logits.argmax(0)
         where = self.item.region(block)
         return Computed(((self.run.unlinked, where, classes.reshape([s.stop - s.start for s in where])),))
 
     def highest_label(self) -> int:
         """See `_Part`."""
         return len(self.run.model.card.classes) - 1
+
+
+class _Whole(_Part):
+    """Objects of a plane or volume that is one block: nothing goes through the disk but the labels."""
+
+    stages = ("whole",)
+
+    def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
+        """See `_Part`."""
+        labels = labels_from_maps(self._probabilities(index, following), self.run.thresholds)
+        where = self.item.region(self.blocks.region(index))
+        pixels = labels.reshape([s.stop - s.start for s in where])
+        return Computed(((self.run.unlinked, where, pixels),), {"highest": np.array(labels.max(initial=0))})
+
+    def highest_label(self) -> int:
+        """See `_Part`."""
+        (index,) = self.blocks
+        return int(self.work.read(self._mark("whole", index))["highest"])
 
 
 class _Objects(_Part):
@@ -550,11 +597,8 @@ class _Objects(_Part):
         return int(self._numbers.max(initial=0))
 
     def _map(self, index: Index, following: Index | None) -> Computed:
-        block = self.blocks.region(index)
-        maps = np.zeros((3, *(s.stop - s.start for s in block)), dtype=np.float16)
-        for tile, logits in self._tiles(index, following):
-            maps[(slice(None), *_within(tile.inner, block))] = probability(logits, True)
-        return Computed(((self.maps, (slice(None), *block), maps),))
+        block = (slice(None), *self.blocks.region(index))
+        return Computed(((self.maps, block, self._probabilities(index, following)),))
 
     def _landscape(self, region: Region) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return foreground and smoothed distance, as `objects.labels_from_maps` has them for the whole image."""
@@ -702,6 +746,14 @@ def _mark_rim(
 
 def _within(region: Region, outer: Region) -> Region:
     return tuple(slice(r.start - o.start, r.stop - o.start) for r, o in zip(region, outer, strict=True))
+
+
+def _reach(network: Levels | Executor, tile: Tile) -> tuple[Index, Index]:
+    """Return where the pixels start and stop that a tile is computed from."""
+    if isinstance(network, Executor):
+        return tile.start, tile.stop
+    low, high = zip(*Extents.of(network.spec, tile.inner).inputs[0], strict=True)
+    return low, high
 
 
 def _moved(tile: Tile, block: Region) -> Tile:
