@@ -271,8 +271,13 @@ def _version_of_scheduler(client: Client, package: str) -> str | None:
 
 @contextlib.contextmanager
 def _local(workers: int) -> Iterator[str]:
-    # Read when a worker has died: one that is not back by then is given up, and 15 s are short for importing torch.
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": f"{PATIENCE} s"}):
+    settings = {
+        # Read when a worker has died: one that is not back by then is given up, and 15 s are short for importing torch.
+        "distributed.deploy.lost-worker-timeout": f"{PATIENCE} s",
+        # dask has the allocator give every freed page back at once, and convolutions then take twice the time.
+        "distributed.nanny.pre-spawn-environ": {},
+    }
+    with dask.config.set(settings):
         try:
             cluster = LocalCluster(
                 n_workers=workers,
