@@ -11,7 +11,6 @@ import hypothesis
 import pytest
 
 HEADLESS = sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
-REPOSITORY = Path(__file__).parent.parent
 
 # napari and Qt read these once, when they are imported: a fixture would come too late.
 _napari_home = tempfile.TemporaryDirectory(prefix="napari-unet-tests-", ignore_cleanup_errors=True)
@@ -35,15 +34,6 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """An empty folder for the models and journals of this test alone."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("NAPARI_UNET_HOME", str(folder))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def development_data() -> Path:
-    """The folder of public images for development: ``$NAPARI_UNET_DATA``, or ``shared/data`` beside the checkout."""
-    folder = Path(os.environ.get("NAPARI_UNET_DATA") or REPOSITORY.parent / "shared" / "data")
-    if not folder.is_dir():
-        pytest.skip(f"no development data in {folder}; NAPARI_UNET_DATA can name another folder")
     return folder
 
 
