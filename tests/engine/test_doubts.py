@@ -29,8 +29,8 @@ def test_the_diameter_is_that_of_a_disc() -> None:
     assert diameter(discs((120, 120), SIX[:4], radius=6), 2) == 0
 
 
-@pytest.mark.parametrize(("learned", "doubted"), [(5.9, True), (6.1, False), (23.9, False), (24.1, True), (0.0, False)])
-def test_objects_of_half_or_twice_the_size_are_doubted(learned: float, doubted: bool) -> None:
+@pytest.mark.parametrize(("learned", "doubted"), [(2.9, True), (3.1, False), (47.9, False), (48.1, True), (0.0, False)])
+def test_objects_of_a_quarter_or_four_times_the_size_are_doubted(learned: float, doubted: bool) -> None:
     sentence = said(discs((120, 120), SIX, radius=6), card(diameter=learned))
     assert ("These objects are about 12 pixels wide, those that nuclei learned from" in sentence) == doubted
     assert bool(sentence) == doubted
