@@ -159,6 +159,16 @@ def few(learning: Learning) -> None:
     paint(learning.page.layer, 1, (slice(5, 9), slice(20, 40)))
 
 
+def train_and_keep(learning: Learning, jobs) -> None:
+    """Train, look at before and after, keep it, and see the image segmented again."""
+    learning.train()
+    for _ in range(2):
+        jobs.finish()
+    learning.keep()
+    for _ in range(2):
+        jobs.finish()
+
+
 def test_with_too_few_strokes_the_user_judges_by_a_look(
     learning: Learning, session, squares, jobs, verdicts, viewer
 ) -> None:
@@ -268,12 +278,7 @@ def test_a_full_disk_keeps_the_model_in_use_and_the_trained_one(
 def test_going_back_is_bit_identical(learning: Learning, session, squares, jobs, verdicts) -> None:
     first = session.entry.path.read_bytes()
     few(learning)
-    learning.train()
-    for _ in range(2):
-        jobs.finish()
-    learning.keep()
-    for _ in range(2):
-        jobs.finish()
+    train_and_keep(learning, jobs)
     newest, oldest = learning.history()
     assert (newest.card.version, oldest.card.version) == (2, 1)
     learning.go_back(oldest)
@@ -345,12 +350,7 @@ def test_a_result_with_corrections_is_kept_when_the_image_is_segmented_again(
     corrected = result.layer.data.copy()
     learning.look()
     few(learning)
-    learning.train()
-    for _ in range(2):
-        jobs.finish()
-    learning.keep()
-    for _ in range(2):
-        jobs.finish()
+    train_and_keep(learning, jobs)
     assert len(session.results) == 2
     np.testing.assert_array_equal(result.layer.data, corrected)
     assert not result.layer.visible

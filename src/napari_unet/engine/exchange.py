@@ -151,9 +151,9 @@ def example(card: ModelCard) -> NDArray[np.float32]:
 
 def answered(model: Model, image: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return what the network sees of an image ``(c, *spatial)``, and the probabilities, in one pass without tiles."""
-    from .execution import Executor
+    from .execution import Executor, probability
     from .image import Image
-    from .inference import normalisation, probability
+    from .inference import normalisation
 
     card = model.card
     if card.task != "click":

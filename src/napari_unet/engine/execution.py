@@ -21,7 +21,7 @@ from .unet import UNet
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 FLOATS_A_PIXEL = 10
-"""Peak memory a pixel in units of the finest level's float32 channels; `benchmarks/tiles.py` measures 5 to 9."""
+"""Peak memory a pixel in units of the finest level's float32 channels; `benchmarks/tiles.py` measures 5 to 7."""
 FEWEST_FLOATS = 5
 """What of them is certain."""
 
@@ -157,3 +157,11 @@ def run_tiles(
         executor.check_memory(tuple(b - a for a, b in zip(tile.start, tile.stop, strict=True)))
         logits = executor(read(tile.start, tile.stop)[None])[0]
         yield tile, logits[(slice(None), *tile.crop)]
+
+
+def probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:
+    """Return the sigmoid of each map, or the softmax over the classes."""
+    if is_objects:
+        return np.asarray(1 / (1 + np.exp(-logits.clip(-60, 60))), dtype=np.float32)
+    powers = np.exp(logits - logits.max(axis=0))
+    return np.asarray(powers / powers.sum(axis=0), dtype=np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .annotation import Annotation
-from .execution import Executor
+from .execution import Executor, probability
 from .image import cut
 from .model import Model
 
@@ -114,8 +114,7 @@ def agreement(
         logits = executor(patch[None])[0][(slice(None), *middle)]
         if model.card.task == "objects":
             logits, truth = np.stack([-logits[0] / 2, logits[0] / 2]), np.minimum(truth, 2)
-        powers = np.exp(logits - logits.max(axis=0))
-        chance = powers / powers.sum(axis=0)
+        chance = probability(logits, False)
         for label in np.unique(truth[truth > 0]):
             counts[label - 1] += chance[:, truth == label].sum(axis=1)
     totals = counts.sum(1)

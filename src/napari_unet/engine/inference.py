@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from .doubts import doubts
 from .errors import InvalidImage, OutOfMemory
-from .execution import Executor, pick_device, run_tiles
+from .execution import Executor, pick_device, probability, run_tiles
 from .image import Image, Item
 from .levels import Levels, Part, Read
 from .model import Model
@@ -317,14 +317,6 @@ def read_normalised(
 ) -> NDArray[np.float32]:
     """Read a region, mirrored where it reaches over the border, with its intensities normalised."""
     return scale(item.read_mirrored(start, stop))
-
-
-def probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:
-    """Return the sigmoid of each map, or the softmax over the classes."""
-    if is_objects:
-        return np.asarray(1 / (1 + np.exp(-logits.clip(-60, 60))), dtype=np.float32)
-    powers = np.exp(logits - logits.max(axis=0))
-    return np.asarray(powers / powers.sum(axis=0), dtype=np.float32)
 
 
 def _distance(item: Item, in_view: tuple[slice, ...]) -> float:

@@ -23,6 +23,7 @@ import itertools
 import json
 import math
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -37,7 +38,7 @@ from scipy import ndimage, sparse
 from skimage.segmentation import watershed
 
 from .errors import FileError, InvalidImage, LibraryError, OutOfMemory
-from .execution import Executor, pick_device, run_tiles
+from .execution import Executor, pick_device, probability, run_tiles
 from .files import CHUNK, LabelStore
 from .image import Image, Item
 from .inference import (
@@ -45,7 +46,6 @@ from .inference import (
     Normalisation,
     network_for,
     normalisation,
-    probability,
     read_normalised,
     record_of,
     tile_size,
@@ -428,7 +428,7 @@ class Run:
         return used
 
 
-class _Part:
+class _Part(ABC):
     """The stages of one plane or volume, each over all its blocks."""
 
     stages: tuple[str, ...]
@@ -453,16 +453,16 @@ class _Part:
         self.work.mark(f"item{self.number}", highest=np.array(self.highest_label()))
         self.work.drop(str(self.number))
 
-    def prepare(self, stage: str) -> None:
+    def prepare(self, stage: str) -> None:  # noqa: B027 (not every part has something to prepare)
         """Put together what a stage needs of all blocks; once, by the process that began the output."""
 
+    @abstractmethod
     def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
         """Compute a stage of a block; `following` is the block after it, whose reading begins meanwhile."""
-        raise NotImplementedError
 
+    @abstractmethod
     def highest_label(self) -> int:
         """Return the highest number in the finished labels."""
-        raise NotImplementedError
 
     def finish(self, piece: Piece) -> None:
         """Compute a piece and write it."""
