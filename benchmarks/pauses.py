@@ -23,6 +23,8 @@ import numpy as np
 EVERY = 10
 """Milliseconds between two calls of the probe."""
 LONG = 300.0
+BRUSH = 100
+"""Milliseconds between two strokes, where one paints while something runs."""
 
 
 class Window:
@@ -42,6 +44,10 @@ class Window:
         self.dock: Any = None
         self.gaps: list[tuple[float, float]] = []
         self._last = (0.0, 0.0)
+        self._strokes = 0
+        self.brush = QTimer()
+        self.brush.setInterval(BRUSH)
+        self.brush.timeout.connect(self.stroke)
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.setInterval(EVERY)
@@ -107,13 +113,17 @@ class Window:
         """Paint strokes of both classes, as the mouse does."""
         self.dock.session.choose_image(self.image)
         self.dock.learning.annotate()
-        layer = self.viewer.layers.selection.active
-        rng = np.random.default_rng(len(self.viewer.layers))
-        for value in (1, 2):
-            for y, x in rng.integers(20, min(layer.data.shape) - 20, (6, 2)):
-                with layer.block_history():
-                    for step in range(8):
-                        layer.paint((int(y), int(x) + step), value)
+        for _ in range(12):
+            self.stroke()
+
+    def stroke(self) -> None:
+        """Paint one stroke, of the classes in turn."""
+        layer = self.dock.learning.page.layer
+        self._strokes += 1
+        y, x = np.random.default_rng(self._strokes).integers(20, min(layer.data.shape) - 20, 2)
+        with layer.block_history():
+            for step in range(8):
+                layer.paint((int(y), int(x) + step), 1 + self._strokes % 2)
 
     def train(self) -> None:
         """Paint and press Train."""
@@ -180,6 +190,10 @@ def main() -> None:
         window.dock._timer.timeout.connect(redraw)
         print(row("batch", window.probe(seconds, lambda: window.batch(folder))), flush=True)
         print(row("training", window.probe(seconds, window.train)), flush=True)
+        window.brush.start()
+        print(row("painting", window.probe(seconds)), flush=True)
+        print(row("training and painting", window.probe(seconds, window.train)), flush=True)
+        window.brush.stop()
         print("\nCancel: seconds until the dock is idle")
         for name, begin in (
             ("segmenting", session.segment),

@@ -9,7 +9,7 @@ of `usiigaci_phc`. At least half of every batch is drawn by the generator below:
 with membranes, rings, nested and porous shapes, in many contrasts. Everything is seeded; the ledger is written beside
 this script.
 
-Clicks are simulated as in Sofiiuk et al. 2021: a first one inside the object, then, up to three times, one in the
+Clicks are simulated as in Sofiiuk et al. 2021: a first one inside the object, then, up to five times, one in the
 largest error of the network's own answer, which becomes the mask channel. Some patches start from a spoilt truth
 instead: that is what the prediction of an automatic model looks like. Starting from the features of `nuclei` (trained
 on a part of the same data) the loss reaches after 200 steps what it does not reach in 1100 from random weights.
@@ -32,8 +32,8 @@ import numpy as np
 import torch
 from nuclei import normalise, read_grey
 from numpy.typing import NDArray
+from scenes import Grey, Labels, scene, smooth_noise
 from scipy import ndimage
-from scipy.spatial import cKDTree
 from skimage.io import imread
 from torch import Tensor
 from torch.nn import functional as F
@@ -51,211 +51,18 @@ from napari_unet.engine.unet import UNet
 HERE = Path(__file__).parent
 SYNTHETIC = 0.55
 """Part of the patches that are drawn, not photographed."""
-SCENE = 192
-"""Edge of a drawn scene."""
 POOL = 400
 """Drawn scenes kept at a time; one is replaced for each batch."""
 SMALLEST_AREA = 40
 """Real objects of fewer pixels teach nothing about a boundary."""
-ROUNDS = (0.5, 0.27, 0.15, 0.08)
-"""Probabilities of 0, 1, 2 and 3 simulated corrections."""
+ROUNDS = (0.4, 0.25, 0.15, 0.1, 0.06, 0.04)
+"""Probabilities of 0, 1, 2 and more simulated corrections."""
 SPOILT = 0.2
 """Part of the patches that start from a spoilt truth."""
 RING = 9
 """Width of the window (max filter) whose ring around an object counts as much as the object."""
 USIIGACI_HELD_OUT = 7
 """The first fields of usiigaci_phc/dev, about a third, are not trained on."""
-
-Labels = NDArray[np.int32]
-Grey = NDArray[np.float32]
-
-
-# --- drawn scenes -----------------------------------------------------------------------------------------------------
-
-
-def smooth_noise(rng: np.random.Generator, edge: int, grain: float) -> Grey:
-    """Return noise of mean 0 and standard deviation 1 whose grains are about `grain` pixels."""
-    coarse = max(3, round(edge / max(grain, 1)))
-    small = torch.from_numpy(rng.standard_normal((1, 1, coarse, coarse)).astype(np.float32))
-    grown = F.interpolate(small, (edge, edge), mode="bicubic", align_corners=True)[0, 0].numpy()
-    return (grown - grown.mean()) / max(float(grown.std()), 1e-6)
-
-
-def stamp(labels: Labels, inside: NDArray[np.bool_], top: int, left: int, apart: bool) -> None:
-    """Add one object, without covering others; with `apart` it keeps clear of them."""
-    height, width = inside.shape
-    y0, x0 = max(top, 0), max(left, 0)
-    y1, x1 = min(top + height, labels.shape[0]), min(left + width, labels.shape[1])
-    if y1 - y0 < 4 or x1 - x0 < 4:
-        return
-    part = inside[y0 - top : y1 - top, x0 - left : x1 - left]
-    here = labels[y0:y1, x0:x1]
-    if apart and (here[part] > 0).any():
-        return
-    here[part & (here == 0)] = labels.max() + 1
-
-
-def blob(rng: np.random.Generator, radius: float, wobble: float, stretch: float) -> NDArray[np.bool_]:
-    """Return a star-shaped blob in its bounding square."""
-    reach = int(np.ceil(radius * stretch * (1 + 2 * wobble))) + 1
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    turn = rng.uniform(0, np.pi)
-    u, v = x * np.cos(turn) + y * np.sin(turn), (y * np.cos(turn) - x * np.sin(turn)) * stretch
-    angle = np.arctan2(v, u)
-    edge = np.ones_like(angle)
-    for k in range(2, 7):
-        edge += wobble / k * rng.normal() * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
-    return np.hypot(u, v) / np.sqrt(stretch) < radius * edge
-
-
-def blobs(rng: np.random.Generator) -> Labels:
-    """Cells and nuclei: alone or touching."""
-    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
-    radius, apart = np.exp(rng.uniform(np.log(6), np.log(40))), rng.random() < 0.4
-    wobble, stretch = rng.uniform(0, 0.5), rng.uniform(1, 2.2)
-    for _ in range(int(min(40, rng.uniform(0.3, 0.9) * SCENE**2 / (np.pi * radius**2))) + 1):
-        shape = blob(rng, radius * np.exp(rng.normal(0, 0.2)), wobble, stretch)
-        top, left = rng.integers(-len(shape) // 2, SCENE - len(shape) // 2, 2)
-        stamp(labels, shape, int(top), int(left), apart)
-    return labels
-
-
-def curve(rng: np.random.Generator, start: NDArray[np.float64], length: float, bend: float) -> NDArray[np.float64]:
-    """Return the points, a pixel apart, of a line that turns slowly."""
-    turns = np.cumsum(rng.normal(0, bend, max(2, int(length)))) + rng.uniform(0, 2 * np.pi)
-    return start + np.cumsum(np.stack([np.sin(turns), np.cos(turns)], axis=1), axis=0)
-
-
-def near(points: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
-    """Return the pixels of the scene within `radius` of a point."""
-    canvas = np.ones((SCENE, SCENE), dtype=bool)
-    p = np.round(points).astype(int)
-    p = p[((p >= 0) & (p < SCENE)).all(1)]
-    if not len(p):
-        return ~canvas
-    canvas[p[:, 0], p[:, 1]] = False
-    return ndimage.distance_transform_edt(canvas) <= radius
-
-
-def rods(rng: np.random.Generator) -> Labels:
-    """Bacteria, fibres: capsules, straight or bent."""
-    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
-    radius, length = rng.uniform(2.5, 10), rng.uniform(15, 90)
-    bend, apart = rng.uniform(0, 0.06), rng.random() < 0.5
-    for _ in range(rng.integers(3, 14)):
-        line = curve(rng, rng.uniform(0, SCENE, 2), length * np.exp(rng.normal(0, 0.2)), bend)
-        stamp(labels, near(line, radius), 0, 0, apart)
-    return labels
-
-
-def branches(rng: np.random.Generator) -> Labels:
-    """Neurites, vessels, roots: lines that branch."""
-    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
-    for _ in range(rng.integers(1, 5)):
-        lines = [curve(rng, rng.uniform(20, SCENE - 20, 2), rng.uniform(50, 170), 0.08)]
-        for _ in range(rng.integers(1, 6)):
-            trunk = lines[rng.integers(len(lines))]
-            lines.append(curve(rng, trunk[rng.integers(len(trunk))], rng.uniform(20, 80), 0.08))
-        shape = near(np.concatenate(lines), rng.uniform(1.5, 5))
-        if rng.random() < 0.5:
-            soma = lines[0][0]
-            shape |= near(soma[None], rng.uniform(8, 18))
-        stamp(labels, shape, 0, 0, apart=False)
-    return labels
-
-
-def tiling(rng: np.random.Generator) -> Labels:
-    """Tissue, neuropil: cells that fill the plane, with or without membranes (label 0)."""
-    count = int(np.exp(rng.uniform(np.log(6), np.log(120))))
-    seeds = rng.uniform(-20, SCENE + 20, (count, 2))
-    y, x = np.mgrid[:SCENE, :SCENE].astype(np.float32)
-    warp, grain = rng.uniform(0, 10), rng.uniform(15, 50)
-    y += warp * smooth_noise(rng, SCENE, grain)
-    x += warp * smooth_noise(rng, SCENE, grain) * rng.uniform(0.5, 2)
-    distance, index = cKDTree(seeds).query(np.stack([y.ravel(), x.ravel()], axis=1), k=2)
-    labels = (index[:, 0] + 1).astype(np.int32).reshape(SCENE, SCENE)
-    membrane = (distance[:, 1] - distance[:, 0]).reshape(SCENE, SCENE) < rng.choice([0, rng.uniform(1, 8)])
-    labels[membrane] = 0
-    if rng.random() < 0.3:
-        labels[np.isin(labels, rng.permutation(count)[: int(count * rng.uniform(0, 0.5))] + 1)] = 0
-    return labels
-
-
-def rings(rng: np.random.Generator) -> Labels:
-    """Vesicles, mitochondria, beads: objects with a hole, or only their rims, or what is in them."""
-    labels = blobs(rng)
-    deep = np.zeros(labels.shape, dtype=np.float32)
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            mine = labels[box] == label
-            depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
-            deep[box] += np.where(mine, depth / max(depth.max(), 1), 0)
-    cut = rng.uniform(0.25, 0.7)
-    return np.where(deep > cut, 0, labels) if rng.random() < 0.6 else np.where(deep > cut, labels, 0)
-
-
-def pores(rng: np.random.Generator) -> Labels:
-    """Shapes without any rule: the level sets of noise."""
-    noise = smooth_noise(rng, SCENE, rng.uniform(8, 45)) + rng.uniform(0, 0.4) * smooth_noise(rng, SCENE, 5)
-    return ndimage.label(noise > rng.uniform(-0.2, 1.0))[0].astype(np.int32)
-
-
-KINDS = ((blobs, 0.3), (rods, 0.12), (branches, 0.12), (tiling, 0.24), (rings, 0.12), (pores, 0.1))
-
-
-def paint(labels: Labels, rng: np.random.Generator) -> Grey:
-    """Return a picture of a scene: fill, outline, relief, halo, textures, shading and clutter in random strengths."""
-    inside = labels > 0
-    soft = ndimage.gaussian_filter(inside.astype(np.float32), rng.uniform(0.4, 1.5))
-    different = np.zeros_like(inside)
-    different[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    different[1:] |= labels[1:] != labels[:-1]
-    outline = ndimage.gaussian_filter(different.astype(np.float32), rng.uniform(0.6, 2.0))
-    outline /= max(float(outline.max()), 1e-6)
-    style = rng.choice(["fill", "outline", "relief", "halo", "texture"], p=[0.4, 0.22, 0.14, 0.12, 0.12])
-    levels = rng.uniform(0, 1, labels.max() + 1).astype(np.float32)
-    own = levels[labels] * inside
-    fine, coarse = smooth_noise(rng, SCENE, rng.uniform(1, 4)), smooth_noise(rng, SCENE, rng.uniform(5, 20))
-    strength = np.exp(rng.uniform(np.log(0.02), np.log(0.35)))
-    texture = strength * np.where(inside, fine, coarse if rng.random() < 0.5 else fine * rng.uniform(0.2, 1))
-    if style == "fill":
-        picture = soft * rng.uniform(0.5, 1) + rng.uniform(0, 0.6) * own + outline * rng.choice([0, rng.normal(0, 0.4)])
-    elif style == "outline":
-        picture = outline + rng.uniform(0, 0.25) * soft + rng.uniform(0, 0.2) * own
-    elif style == "relief":
-        height = ndimage.gaussian_filter(inside + 0.5 * levels[labels], rng.uniform(1, 4))
-        turn = rng.uniform(0, 2 * np.pi)
-        dy, dx = np.gradient(height)
-        slope = dy * np.sin(turn) + dx * np.cos(turn)
-        picture = slope / max(float(np.abs(slope).max()), 1e-6) + rng.uniform(-0.2, 0.2) * soft
-        texture = texture * rng.uniform(0.3, 1.5)
-    elif style == "halo":
-        picture = soft * rng.uniform(-0.4, 1) - ndimage.gaussian_filter(soft, rng.uniform(3, 9)) + 0.3 * outline
-    else:
-        grains = (smooth_noise(rng, SCENE, rng.uniform(1, 3)), smooth_noise(rng, SCENE, rng.uniform(4, 10)))
-        first, second = grains if rng.random() < 0.5 else grains[::-1]
-        picture = np.where(inside, first, second * rng.uniform(0.1, 1)) * 0.3
-    if rng.random() < 0.5:  # organelles: clutter that is not the object's boundary
-        spots = smooth_noise(rng, SCENE, rng.uniform(3, 9)) > rng.uniform(1.2, 2.2)
-        where = inside if rng.random() < 0.7 else np.ones_like(inside)
-        picture = picture + rng.normal(0, 0.4) * ndimage.gaussian_filter((spots & where).astype(np.float32), 0.8)
-    shading = rng.uniform(0, 0.3) * smooth_noise(rng, SCENE, rng.uniform(60, 190))
-    picture = (picture + texture + shading).astype(np.float32)
-    return normalise(picture, (1.0, 99.8)).astype(np.float32)
-
-
-def drawn(rng: np.random.Generator) -> Source:
-    """Return one drawn scene."""
-    kinds, odds = zip(*KINDS, strict=True)
-    labels = kinds[rng.choice(len(kinds), p=odds)](rng)
-    picture = paint(labels, rng)
-    if rng.random() < 0.15:  # what is between the objects is an object too
-        gaps = ndimage.label(labels == 0)[0]
-        labels = np.where(labels > 0, labels, gaps + labels.max()).astype(np.int32)
-    return source(picture, labels, 30)
-
-
-# --- objects, patches, clicks -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -277,6 +84,15 @@ def source(grey: Grey, labels: Labels, smallest: int = SMALLEST_AREA) -> Source:
         if box is not None and areas[label] >= smallest and areas[label] < 0.7 * labels.size
     ]
     return Source(grey[None].astype(np.float16), labels, np.array(boxes, dtype=np.int64).reshape(-1, 5))
+
+
+def drawn(rng: np.random.Generator) -> Source:
+    """Return one drawn scene."""
+    picture, labels = scene(rng)
+    if rng.random() < 0.15:  # what is between the objects is an object too
+        gaps = ndimage.label(labels == 0)[0]
+        labels = np.where(labels > 0, labels, gaps + labels.max()).astype(np.int32)
+    return source(picture, labels, 30)
 
 
 def mirrored_patch(stack: NDArray[Any], center: tuple[int, ...], half: tuple[int, ...]) -> NDArray[Any]:

@@ -1,0 +1,191 @@
+r"""The recipe of the shipped model `cells`: whole cells in phase contrast, bright-field and membrane stains, in 2D.
+
+    python training/cells.py DATA --start src/napari_unet/weights/nuclei.safetensors --out cells.safetensors
+    python training/cells.py DATA --start cells.safetensors --out src/napari_unet/weights/cells.safetensors --calibrate
+
+DATA holds `usiigaci_phc` (MIT), `plant_ovule_cells_3d` (CC BY) and `dsb2018` (CC0), each with `manifest.csv`. Open
+images of cells in transmitted light are few, so about half of what it sees is drawn (`scenes.py`). A third of the fields
+of usiigaci_phc are held out, the same ones as from `click`. Everything is seeded; the ledger is written beside this
+script, and the loop is the app's own `fine_tune`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from nuclei import calibrate, normalise, read_grey
+from scenes import Grey, Labels, blobs, branches, rings, rods, scene, tiling
+from skimage.io import imread
+from skimage.measure import label
+from skimage.transform import downscale_local_mean
+
+from napari_unet.engine.annotation import Annotation, TrainingSet
+from napari_unet.engine.card import ModelCard, UNetSpec
+from napari_unet.engine.model import load_model_file, save_model
+from napari_unet.engine.settings import AugmentSettings, TrainSettings
+from napari_unet.engine.training import StepDone, Trained, Validated, fine_tune
+
+HERE = Path(__file__).parent
+USIIGACI_HELD_OUT = 7
+"""The first fields of usiigaci_phc/dev, about a third, are not trained on."""
+CROP = 256
+"""Edge of the pieces that photographs are cut into, so that each piece is met as often as the others."""
+DRAWN = 500
+DRAWN_KINDS = ((blobs, 0.4), (tiling, 0.3), (rods, 0.15), (branches, 0.05), (rings, 0.1))
+FLUORESCENCE = 80
+"""So many images of nuclei: cells that are stained as a whole look like large ones."""
+
+
+def pieces(grey: Grey, truth: Labels, name: str) -> list[Annotation]:
+    """Cut an image into pieces of CROP pixels; those without any object are left out."""
+    found = []
+    for y in range(0, max(grey.shape[0] - CROP // 2, 1), CROP):
+        for x in range(0, max(grey.shape[1] - CROP // 2, 1), CROP):
+            box = (slice(y, y + CROP), slice(x, x + CROP))
+            if truth[box].any():
+                found.append(Annotation(grey[box][None], label(truth[box], connectivity=1) + 1, name=name))
+    return found
+
+
+def coarser(grey: Grey, truth: Labels, factor: int) -> tuple[Grey, Labels]:
+    """Return an image as an objective of lower magnification sees it."""
+    start = factor // 2
+    small = truth[start::factor, start::factor]
+    return downscale_local_mean(grey, (factor, factor))[: small.shape[0], : small.shape[1]].astype(np.float32), small
+
+
+def photographs(
+    data: Path, percentiles: tuple[float, float], seed: int
+) -> tuple[list[Annotation], list[dict[str, object]]]:
+    """Return the pieces to learn from, and the ledger of every file that was looked at."""
+    nuclei = json.loads((HERE / "nuclei_ledger.json").read_text())["images"]
+    fluorescence = [e["image"] for e in nuclei if e["stain"] == "fluo" and not e["held_out"]]
+    chosen = {*np.random.default_rng(seed).permutation(fluorescence)[:FLUORESCENCE]}
+    chosen |= {e["image"] for e in nuclei if e["stain"] == "brightfield" and not e["held_out"]}
+    used: list[Annotation] = []
+    ledger: list[dict[str, object]] = []
+    for name in ("usiigaci_phc", "plant_ovule_cells_3d", "dsb2018"):
+        with open(data / name / "manifest.csv", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["split"] == "dev"]
+        for number, row in enumerate(rows):
+            image, mask = data / name / row["image"], data / name / row["mask"]
+            if (name == "dsb2018" and row["image"] not in chosen) or not image.exists():
+                continue
+            held_out = name == "usiigaci_phc" and number < USIIGACI_HELD_OUT
+            digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
+            ledger.append({"image": f"{name}/{row['image']}", "sha256": digest, "held_out": held_out})
+            if held_out:
+                continue
+            truth = imread(mask).astype(np.int32)
+            if truth.ndim == 3:
+                volume = normalise(imread(image).astype(np.float32), percentiles)
+                for plane, there in zip(volume, truth, strict=True):
+                    used += pieces(plane, there, row["image"]) if (there > 0).mean() > 0.2 else []
+                continue
+            grey = normalise(read_grey(image), percentiles)
+            used += pieces(grey, truth, row["image"])
+            if name == "usiigaci_phc":
+                used += pieces(*coarser(grey, truth, 2), row["image"]) * 3
+    return used, ledger
+
+
+def main() -> None:
+    """Train and save."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--start", type=Path, required=True, help="the shipped nuclei, or this model to go on")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=9000)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--calibrate", action="store_true", help="only choose the thresholds of the model --start")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--seed", type=int, default=2015)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+
+    card = ModelCard(
+        name="cells",
+        task="objects",
+        spec=UNetSpec(out_channels=3),
+        classes=("background", "cell"),
+        description=(
+            "Whole cells in 2D: phase contrast, bright-field, membrane stains. One channel. Trained on few photographs "
+            "and many drawn scenes: look at the result, and retrain it on yours."
+        ),
+        licence="MIT (Usiigaci; Tsai et al. 2019), CC BY (PlantSeg sample; Wolny et al. 2020), CC0 (BBBC038), and drawn",
+    )
+    try:
+        used, ledger = photographs(options.data, card.percentiles, options.seed)
+    except (OSError, ValueError) as error:
+        sys.exit(f"The training data cannot be read ({error}): give the folder that holds usiigaci_phc and the others.")
+    record = {"recipe": "training/cells.py", "seed": options.seed, "licence": card.licence, "images": ledger}
+    (HERE / "cells_ledger.json").write_text(json.dumps(record, indent=0))
+    model = load_model_file(options.start)
+    if options.calibrate:
+        cells = [a for a in used if a.pixels.shape[1] == CROP]
+        save_model(
+            replace(model, card=model.card.with_(objects=calibrate(model, cells, options.seed))), options.out, half=True
+        )
+        return
+    rng = np.random.default_rng(options.seed)
+    drawn = []
+    for number in range(DRAWN):
+        grey, truth = scene(rng, DRAWN_KINDS)
+        drawn.append(Annotation(grey[None], truth + 1, name=f"drawn {number}"))
+    areas = np.concatenate([np.bincount(a.labels.ravel())[2:] for a in used])
+    diameter = float(np.median(2 * np.sqrt(areas[areas > 0] / np.pi)))
+    print(f"{len(used)} pieces of photographs, {DRAWN} drawn scenes; median diameter {diameter:.0f}", flush=True)
+
+    settings = TrainSettings(
+        steps=options.steps,
+        minutes=options.minutes,
+        batch=5,
+        patch=160,
+        learning_rate=options.learning_rate,
+        weight_decay=1e-3,
+        frozen_statistics=False,
+        averaging=0.995,
+        way=1.0,
+        pull=0,
+        validate_every=250,
+        seed=options.seed,
+        device=options.device,
+        augment=AugmentSettings(),
+    )
+    legs = [] if model.card.name != card.name else model.card.training.get("legs", [])
+    start = model.card.identity
+    began, losses = time.monotonic(), []
+    for event in fine_tune(replace(model, card=card), TrainingSet((*used, *drawn)), settings):
+        if isinstance(event, StepDone):
+            losses.append(event.loss)
+            if event.step % 50 == 0:
+                print(f"step {event.step} loss {np.mean(losses[-50:]):.4f} {event.seconds:.0f} s", flush=True)
+        elif isinstance(event, (Validated, Trained)):
+            leg = {
+                "start": start,
+                "steps": len(losses),
+                "learning_rate": options.learning_rate,
+                "seed": options.seed,
+                "minutes": round((time.monotonic() - began) / 60, 1),
+            }
+            facts = {
+                "recipe": "training/cells.py",
+                "ledger": "training/cells_ledger.json",
+                "pieces": len(used),
+                "drawn": DRAWN,
+                "legs": [*legs, leg],
+            }
+            finished = replace(card, training=facts, diameter=round(diameter, 1))
+            save_model(replace(event.model, card=finished), options.out, half=True)
+
+
+if __name__ == "__main__":
+    main()
