@@ -16,8 +16,9 @@ from PIL import Image as Picture
 from napari_unet import cli
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.errors import OutOfMemory
-from napari_unet.engine.files import open_image
+from napari_unet.engine.files import open_image, write_labels
 from napari_unet.engine.gate import Verdict
+from napari_unet.engine.image import Image
 from napari_unet.engine.library import Library
 from napari_unet.engine.model import new_model
 from napari_unet.samples import load as load_sample
@@ -479,6 +480,74 @@ def test_evaluate_prints_json_without_nan(run) -> None:
     assert status == 0
     assert scores["average_precision"]["0.5"] == 0
     assert scores["v_rand"]["f"] is None
+
+
+def test_evaluate_compares_as_the_result_was_made(run) -> None:
+    stack = np.array([[[1, 1, 0]], [[1, 1, 0]]], np.uint8)
+    np.save("t.npy", np.array([[[1, 1, 0]], [[2, 2, 0]]], np.uint8))
+    image = Image(stack, "zyx")
+    write_labels("planes.tif", stack, image, {"dims": 2})
+    write_labels("linked.tif", stack, image, {"dims": 2, "link": "z"})
+    for name, way, matched in (("planes.tif", "plane by plane, 2 planes", 2), ("linked.tif", "as one volume", 1)):
+        status, out, _ = run("evaluate", name, "t.npy")
+        assert status == 0
+        assert out.splitlines()[0].endswith(way)
+        assert f"{matched} matched" in out
+    assert "2 matched" in run("evaluate", "linked.tif", "t.npy", "--by-plane")[1]
+    assert "say --by-plane" in run("evaluate", "t.npy", "t.npy")[1]
+
+
+def test_evaluate_scores_classes(run) -> None:
+    truth = np.array([[1, 1, 1, 1, 0, 2, 2, 2, 2, 0]], np.uint8)
+    np.save("t.npy", truth)
+    found = np.array([[1, 1, 1, 0, 0, 1, 0, 2, 2, 2]], np.uint8)
+    write_labels("p.tif", found, Image(found, "yx"), {"dims": 2, "task": "semantic", "classes": ["none", "a", "b"]})
+    _, out, _ = run("evaluate", "p.tif", "t.npy")
+    lines = out.splitlines()
+    assert lines[1:3] == ["class 1 a   Dice 0.7500, IoU 0.6000", "class 2 b   Dice 0.5714, IoU 0.4000"]
+    values = json.loads(run("evaluate", "p.tif", "t.npy", "--json")[1])
+    assert values["classes"]["2"] == pytest.approx({"dice": 4 / 7, "iou": 2 / 5})
+
+
+def test_evaluate_draws_the_errors_of_the_worst_plane_or_of_the_one_asked_for(run) -> None:
+    truth = np.zeros((5, 40, 60), np.uint8)
+    truth[:, 5:15, 5:15] = 1
+    found = truth.copy()
+    found[1, 20:30, 20:40] = 2
+    np.save("t.npy", truth)
+    np.save("p.npy", found)
+    np.save("i.npy", noise(5, 40, 60))
+    options = ("p.npy", "t.npy", "--by-plane", "--picture", "errors.png", "--image", "i.npy")
+    status, out, _ = run("evaluate", *options)
+    assert status == 0
+    assert out.splitlines()[-3:] == [
+        "errors.png  z 1",
+        "green       outline of a matched object",
+        "pink        invented: only in the result",
+    ]
+    drawn = np.asarray(Picture.open("errors.png"))
+    assert drawn.shape == (80, 120, 3)
+    assert drawn[40, 40].tolist() == [0xE0, 0x5F, 0xC4]
+    assert run("evaluate", *options, "--plane", "2")[1].splitlines()[-1].startswith("green")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--picture", "e.png", "--plane", "5"), "--plane 5 is none of the planes: there is z 0 to 4."),
+        (("--picture", "e.png", "--plane", "top"), "--plane top is none of the planes: there is z 0 to 4."),
+        (("--picture", "e.bmp"), "--picture e.bmp is no picture file: let its name end in .png."),
+        (("--picture", "e.png", "--image", "small.npy"), "'small' of shape (4, 4) is not what was segmented"),
+        (("--task", "guess"), "'guess' is no task"),
+    ],
+)
+def test_what_evaluate_cannot_do_is_one_line(run, options, sentence: str) -> None:
+    np.save("p.npy", np.ones((5, 40, 60), np.uint8))
+    np.save("small.npy", noise(4, 4))
+    status, _, err = run("evaluate", "p.npy", "p.npy", *options)
+    assert status == 1
+    assert err.startswith(f"napari-unet: {sentence}")
+    assert err.count("\n") == 1
 
 
 def test_evaluate_refuses_different_shapes(run) -> None:

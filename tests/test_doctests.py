@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 
-@pytest.mark.parametrize("name", ["api", "engine.card", "engine.image"])
+@pytest.mark.parametrize("name", ["api", "engine.card", "engine.comparison", "engine.image"])
 def test_the_examples_are_true(name: str) -> None:
     results = doctest.testmod(import_module(f"napari_unet.{name}"))
     assert results.attempted

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .engine.annotation import Annotation, TrainingSet
     from .engine.card import ModelCard, UNetSpec
     from .engine.click import Click, ClickSegmenter
+    from .engine.comparison import compare
     from .engine.errors import NapariUnetError
     from .engine.image import Image
     from .engine.model import Model
@@ -26,6 +27,7 @@ _HOMES = {
     "segment": ".api",
     "load_model": ".api",
     "fine_tune": ".engine.training",
+    "compare": ".engine.comparison",
     "Annotation": ".engine.annotation",
     "TrainingSet": ".engine.annotation",
     "Click": ".engine.click",
@@ -54,6 +56,7 @@ __all__ = [
     "TrainingSet",
     "UNetSpec",
     "__version__",
+    "compare",
     "fine_tune",
     "load_model",
     "segment",

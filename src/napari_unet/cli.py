@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .engine.batch import BatchPlan, BatchReport, Outcome
+    from .engine.comparison import Comparison
     from .engine.image import Image
     from .engine.inference import Segmented
     from .engine.lesson import Lesson
     from .engine.library import Library
-    from .engine.metrics import Scores
     from .engine.model import Model
     from .engine.settings import SegmentSettings
 
@@ -531,19 +531,64 @@ def evaluate(
     prediction: Annotated[str, typer.Argument(metavar="PREDICTION", help="A label image.")],
     truth: Annotated[str, typer.Argument(metavar="TRUTH", help="A label image of the same shape.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    task: Annotated[
+        str | None, typer.Option(help="objects or semantic; else as the prediction was made, or objects.")
+    ] = None,
+    by_plane: Annotated[
+        bool | None,
+        typer.Option("--by-plane/--as-one", help="Compare each plane by itself, or all at once; else as it was made."),
+    ] = None,
+    picture: Annotated[
+        str | None, typer.Option(metavar="FILE.png", help="Also draw what is matched, missed and invented.")
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="IMAGE", help="What was segmented; drawn in grey below the errors.")
+    ] = None,
+    plane: Annotated[
+        str | None, typer.Option(metavar="N", help="Which plane is drawn, such as 7, or 0,7; else the worst one.")
+    ] = None,
 ) -> None:
-    """Score labels against the truth: Dice, AP at 0.5 to 0.95, PQ, V_Rand, V_Info, VOI."""
-    from .engine.metrics import evaluate as all_scores
+    """Score labels against the truth: Dice, AP at 0.5 to 0.95, PQ, V_Rand, V_Info, VOI; of classes Dice and IoU."""
+    from .engine.comparison import COLOR_NAMES, MEANINGS, Kind, compare, grey, object_axes
+    from .engine.comparison import picture as draw
+    from .engine.files import open_image, read_record
 
-    scores = all_scores(_read_labels(prediction), _read_labels(truth))
+    labels, axes = _read_labels(prediction)
+    record = read_record(prediction)
+    together = object_axes(record, axes) if by_plane is None else "yx" if by_plane else axes
+    task = task or ("semantic" if record.get("task") == "semantic" else "objects")
+    found = compare(labels, _read_labels(truth)[0], axes, together, task)
     if as_json:
         import json
 
-        print(json.dumps(_finite(_as_values(scores)), indent=2))
-        return
+        print(json.dumps(_finite(_as_values(found)), indent=2))
+    else:
+        unknown = by_plane is None and not record and len(axes) > 2
+        hint = "; say --by-plane if planes were segmented one by one" if unknown else ""
+        classes = record.get("classes")
+        names = [str(name) for name in classes] if isinstance(classes, list) else []
+        _print_rows([("compared", found.way + hint), *_scores_in_words(found, names)])
+    if picture:
+        at = _position(plane, found.errors, axes)
+        below = grey(open_image(image), at, labels.shape[-2:], record) if image else None
+        drawn = found.errors[at]
+        _save_picture(Path(picture), draw(drawn, below))
+        where = ", ".join(f"{axis} {index}" for axis, index in zip(axes, at, strict=False))
+        legend = [(COLOR_NAMES[kind], MEANINGS[task][kind]) for kind in Kind if (drawn == kind).any()]
+        lines = _lined_up([(picture, where or "the whole image"), *legend])
+        print("\n".join(lines), file=sys.stderr if as_json else sys.stdout)
+
+
+def _scores_in_words(found: Comparison, names: list[str]) -> list[tuple[str, str]]:
+    scores = found.scores
+    if found.task == "semantic":
+        called = {c.value: f"class {c.value}" + f" {names[c.value]}" * (c.value < len(names)) for c in found.classes}
+        rows = [(called[c.value], f"Dice {c.dice:.4f}, IoU {c.iou:.4f}") for c in found.classes]
+        return [*rows, ("foreground", f"Dice {scores.dice:.4f}")]
     pq, rand, info, voi = scores.panoptic_quality, scores.v_rand, scores.v_info, scores.variation_of_information
-    rows = [
+    return [
         ("objects", f"{scores.predicted_objects} predicted, {scores.true_objects} true"),
+        ("at IoU 0.5", f"{scores.matched} matched, {scores.missed} missed, {scores.invented} invented"),
         ("Dice", f"{scores.dice:.4f}"),
         *((f"AP@{at:g}", f"{value:.4f}") for at, value in scores.average_precision.items()),
         ("mean AP", f"{scores.mean_average_precision:.4f}"),
@@ -552,21 +597,65 @@ def evaluate(
         ("V_Info", f"{info.f:.4f}  (precision {info.precision:.4f}, recall {info.recall:.4f})"),
         ("VOI", f"{voi.split + voi.merge:.4f}  (split {voi.split:.4f}, merge {voi.merge:.4f} bits)"),
     ]
-    _print_rows(rows)
 
 
-def _read_labels(path: str) -> NDArray[np.integer]:
+def _read_labels(path: str) -> tuple[NDArray[np.integer], str]:
+    """Return labels and their axes, without those of length 1 before y and x; labels have no channels."""
     import numpy as np
 
     from .engine.files import open_image
 
-    return np.asarray(open_image(path).array[...]).squeeze()
+    image = open_image(path)
+    axes = image.axes.replace("c", "z" if "z" not in image.axes else "t" if "t" not in image.axes else "c")
+    gone = tuple(i for i, n in enumerate(image.shape) if n == 1 and axes[i] not in "yx")
+    return np.asarray(image.array[...]).squeeze(gone), "".join(a for i, a in enumerate(axes) if i not in gone)
 
 
-def _as_values(scores: Scores) -> dict[str, Any]:
-    return {
+def _position(plane: str | None, errors: NDArray[np.uint8], axes: str) -> tuple[int, ...]:
+    """Return which plane of the errors to draw."""
+    from .engine.comparison import worst
+
+    if plane is None:
+        return worst(errors)
+    sizes = errors.shape[:-2]
+    try:
+        at = tuple(int(part) for part in plane.split(","))
+    except ValueError:
+        at = ()
+    if len(at) != len(sizes) or any(not 0 <= i < n for i, n in zip(at, sizes, strict=False)):
+        ranges = (
+            " and ".join(f"{a} 0 to {n - 1}" for a, n in zip(axes, sizes, strict=False)) or "one plane, so leave it out"
+        )
+        raise InvalidSettings(f"--plane {plane} is none of the planes: there is {ranges}.")
+    return at
+
+
+def _save_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
+    from PIL import Image as Picture
+
+    if path.suffix.lower() != ".png":
+        raise InvalidSettings(f"--picture {path} is no picture file: let its name end in .png.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Picture.fromarray(pixels).save(path)
+    except OSError as error:
+        raise FileError(f"{path} cannot be written ({error.strerror or error}): choose another folder.") from error
+
+
+def _as_values(found: Comparison) -> dict[str, Any]:
+    scores = found.scores
+    compared = {"task": found.task, "compared": found.way, "planes": scores.planes}
+    if found.task == "semantic":
+        return compared | {
+            "classes": {str(c.value): {"dice": c.dice, "iou": c.iou} for c in found.classes},
+            "dice": scores.dice,
+        }
+    return compared | {
         "predicted_objects": scores.predicted_objects,
         "true_objects": scores.true_objects,
+        "matched": scores.matched,
+        "missed": scores.missed,
+        "invented": scores.invented,
         "dice": scores.dice,
         "average_precision": {f"{at:g}": value for at, value in scores.average_precision.items()},
         "mean_average_precision": scores.mean_average_precision,

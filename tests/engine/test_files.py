@@ -16,7 +16,7 @@ from PIL import Image as Picture
 
 from napari_unet.engine import files
 from napari_unet.engine.errors import FileError, InvalidImage
-from napari_unet.engine.files import collect_inputs, open_image, write_labels, write_maps
+from napari_unet.engine.files import collect_inputs, open_image, read_record, write_labels, write_maps
 from napari_unet.engine.image import Image
 
 
@@ -318,6 +318,21 @@ def test_more_than_sixteen_bits_of_labels_are_kept(tmp_path: Path, name: str) ->
     labels = np.full((20, 30), 70_000, dtype=np.int32)
     write_labels(tmp_path / name, labels, Image(labels, "yx"), {})
     assert open_image(tmp_path / name).array.dtype == np.uint32
+
+
+@pytest.mark.parametrize("ending", [".tif", ".zarr", ".png"])
+def test_the_record_is_read_again(tmp_path: Path, ending: str) -> None:
+    labels, record = ramp(4, 5), {"dims": 2, "classes": ["none", "cell"]}
+    write_labels(tmp_path / f"a{ending}", labels, Image(labels, "yx"), record)
+    assert read_record(tmp_path / f"a{ending}") == record
+
+
+def test_labels_that_nobody_knows_the_making_of_have_no_record(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", ramp(4, 5))
+    tifffile.imwrite(tmp_path / "a.tif", ramp(4, 5))
+    tifffile.imwrite(tmp_path / "b.ome.tif", ramp(4, 5), metadata={"Description": "{no JSON"})
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    assert [read_record(tmp_path / name) for name in ("a.npy", "a.tif", "b.ome.tif", "a.png")] == [{}] * 4
 
 
 def test_the_record_is_in_the_tiff(tmp_path: Path) -> None:

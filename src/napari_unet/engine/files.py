@@ -223,6 +223,25 @@ def write_labels(path: str | Path, labels: NDArray[Any], image: Image, record: d
         write(path, small, axes, spacing, image, record, ())
 
 
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Return how the labels in a file were made, as `write_labels` noted it; empty: nothing that can be read."""
+    path = Path(path)
+    found: Any = None
+    try:
+        if is_zarr(path):
+            found = zarr.open(str(path), mode="r").attrs.get("napari-unet")
+        elif path.suffix.lower() in TIFF:
+            with tifffile.TiffFile(path) as file:
+                notes = ElementTree.fromstring(file.ome_metadata or "<none/>").iterfind(".//{*}Description")
+                found = next((json.loads(note.text) for note in notes if note.text and note.text[0] == "{"), None)
+        elif path.suffix.lower() == ".png":
+            with Picture.open(path) as opened:
+                found = json.loads(opened.info.get("napari-unet", "null"))
+    except DAMAGED:  # what others write into these places is none of ours; that pixels are whole is checked elsewhere
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def write_maps(
     path: str | Path, maps: NDArray[Any], image: Image, names: Sequence[str], record: dict[str, Any]
 ) -> None:

@@ -1,10 +1,12 @@
 """Scores of a segmentation against the truth: Dice, AP, PQ, V_Rand, V_Info, VOI.
 
 All start from one table, the overlap in pixels of each predicted object with each true one, so an image is read once.
+A stack whose planes were segmented one by one gives a table for each plane: see `score`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -49,6 +51,9 @@ class Variation(NamedTuple):
 class Scores:
     """All scores of one prediction; NaN where the truth holds nothing to compare with."""
 
+    planes: int
+    """How many planes or volumes were compared, each by itself."""
+
     dice: float
     average_precision: dict[float, float]
     """For each IoU threshold TP / (TP + FP + FN)."""
@@ -59,6 +64,18 @@ class Scores:
     variation_of_information: Variation
     predicted_objects: int
     true_objects: int
+    matched: int
+    """Pairs of a predicted and a true object with an IoU of 0.5 or more."""
+
+    @property
+    def missed(self) -> int:
+        """True objects without a match."""
+        return self.true_objects - self.matched
+
+    @property
+    def invented(self) -> int:
+        """Predicted objects without a match."""
+        return self.predicted_objects - self.matched
 
     @property
     def mean_average_precision(self) -> float:
@@ -66,15 +83,43 @@ class Scores:
         return float(np.mean(list(self.average_precision.values())))
 
 
+class ClassScore(NamedTuple):
+    """How well the pixels of one class were found."""
+
+    value: int
+    """The label of the class."""
+    dice: float
+    iou: float
+
+
+class Matching(NamedTuple):
+    """Which objects belong together, by their labels."""
+
+    predicted: NDArray[Any]
+    """The k-th match is of the objects ``predicted[k]`` and ``true[k]``."""
+    true: NDArray[Any]
+    missed: NDArray[Any]
+    """True objects without a match."""
+    invented: NDArray[Any]
+    """Predicted objects without a match."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Overlaps:
+class Overlaps:
     """Pixels shared by predicted and true objects; index 0 is background, the others count objects without gaps."""
 
+    predicted_labels: NDArray[Any]
+    """The label of each index of `prediction`; 0 first."""
+    true_labels: NDArray[Any]
     prediction: NDArray[np.intp]
     truth: NDArray[np.intp]
     pixels: NDArray[np.int64]
     """The k-th pair, ``prediction[k]`` and ``truth[k]``, shares ``pixels[k]`` > 0 pixels; each pair stands once."""
-    shape: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """How many predicted and true objects there are, each with background."""
+        return len(self.predicted_labels), len(self.true_labels)
 
     @property
     def predicted_areas(self) -> NDArray[np.float64]:
@@ -87,8 +132,11 @@ class _Overlaps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Matches:
-    """IoU of the matched pairs, and how many objects there are on either side."""
+    """The matched pairs with their IoU, and how many objects there are on either side."""
 
+    rows: NDArray[np.intp]
+    """The predicted object of each pair, counted from 0."""
+    columns: NDArray[np.intp]
     ious: NDArray[np.float64]
     predicted: int
     true: int
@@ -96,7 +144,7 @@ class _Matches:
 
 def dice(prediction: ArrayLike, truth: ArrayLike) -> float:
     """Return the Dice score of foreground (labels above 0) against background; 1.0 if both are empty."""
-    return _dice(_overlaps(prediction, truth))
+    return _dice(overlaps(prediction, truth))
 
 
 def average_precision(
@@ -121,12 +169,12 @@ def average_precision(
     InvalidImage
         If the shapes differ or the arrays are no labels.
     """
-    return _average_precision(_overlaps(prediction, truth), thresholds)
+    return _average_precision(overlaps(prediction, truth), thresholds)
 
 
 def panoptic_quality(prediction: ArrayLike, truth: ArrayLike, threshold: float = 0.5) -> PanopticQuality:
     """Return panoptic quality (Kirillov et al. 2019) at an IoU of `threshold` or more; 1.0 if both are empty."""
-    return _panoptic_quality(_overlaps(prediction, truth), threshold)
+    return _panoptic_quality(overlaps(prediction, truth), threshold)
 
 
 def v_rand(prediction: ArrayLike, truth: ArrayLike) -> Agreement:
@@ -135,7 +183,7 @@ def v_rand(prediction: ArrayLike, truth: ArrayLike) -> Agreement:
     Pixels of true background are left out; each pixel of predicted background is an object of its own. Without true
     foreground all is NaN. The ISBI 2012 score thins the predicted background first and takes the best threshold.
     """
-    return _v_rand(_overlaps(prediction, truth))
+    return _v_rand(overlaps(prediction, truth))
 
 
 def v_info(prediction: ArrayLike, truth: ArrayLike) -> Agreement:
@@ -144,7 +192,7 @@ def v_info(prediction: ArrayLike, truth: ArrayLike) -> Agreement:
     Precision is C(T|S), recall C(S|T). Where one side has no entropy (a single object), there is nothing to lose and
     its part is 1; Fiji says 0 even for a perfect single object. Without true foreground all is NaN.
     """
-    return _v_info(_overlaps(prediction, truth))
+    return _v_info(overlaps(prediction, truth))
 
 
 def variation_of_information(prediction: ArrayLike, truth: ArrayLike) -> Variation:
@@ -152,38 +200,107 @@ def variation_of_information(prediction: ArrayLike, truth: ArrayLike) -> Variati
 
     Pixels of true background are left out; predicted background counts as one object. NaN without true foreground.
     """
-    return _variation_of_information(_overlaps(prediction, truth))
+    return _variation_of_information(overlaps(prediction, truth))
 
 
 def evaluate(prediction: ArrayLike, truth: ArrayLike, thresholds: Sequence[float] = THRESHOLDS) -> Scores:
     """Return every score of this module, from a single pass over the pixels."""
-    table = _overlaps(prediction, truth)
+    return score([overlaps(prediction, truth)], thresholds)
+
+
+def score(tables: Sequence[Overlaps], thresholds: Sequence[float] = THRESHOLDS) -> Scores:
+    """Return every score of this module, of planes (or volumes) that were compared one by one.
+
+    Dice, AP and PQ count the pixels and objects of all planes together; V_Rand, V_Info and VOI, which compare every
+    pair of pixels, are means over the planes that have true objects.
+    """
+    whole = _joined(tables)
     return Scores(
-        dice=_dice(table),
-        average_precision=_average_precision(table, thresholds),
-        panoptic_quality=_panoptic_quality(table, 0.5),
-        v_rand=_v_rand(table),
-        v_info=_v_info(table),
-        variation_of_information=_variation_of_information(table),
-        predicted_objects=table.shape[0] - 1,
-        true_objects=table.shape[1] - 1,
+        planes=len(tables),
+        dice=_dice(whole),
+        average_precision=_average_precision(whole, thresholds),
+        panoptic_quality=_panoptic_quality(whole, 0.5),
+        v_rand=Agreement(*_mean([_v_rand(table) for table in tables])),
+        v_info=Agreement(*_mean([_v_info(table) for table in tables])),
+        variation_of_information=Variation(*_mean([_variation_of_information(table) for table in tables])),
+        predicted_objects=whole.shape[0] - 1,
+        true_objects=whole.shape[1] - 1,
+        matched=len(_match(whole, 0.5).ious),
     )
 
 
-def _overlaps(prediction: ArrayLike, truth: ArrayLike) -> _Overlaps:
+def match(table: Overlaps, threshold: float = 0.5) -> Matching:
+    """Return which objects match one to one at an IoU of `threshold` or more, and which have no match."""
+    pairs = _match(table, threshold)
+    predicted, true = table.predicted_labels[1:], table.true_labels[1:]
+    return Matching(
+        predicted=predicted[pairs.rows],
+        true=true[pairs.columns],
+        missed=np.delete(true, pairs.columns),
+        invented=np.delete(predicted, pairs.rows),
+    )
+
+
+def class_scores(tables: Sequence[Overlaps]) -> tuple[ClassScore, ...]:
+    """Return the scores of each class above 0 that is in the prediction or in the truth, in their order.
+
+    Here the labels are classes, and the pixels of all tables count together.
+    """
+    area: Counter[int] = Counter()
+    both: Counter[int] = Counter()
+    for table in tables:
+        predicted, true = table.predicted_labels[table.prediction], table.true_labels[table.truth]
+        for p, t, pixels in zip(predicted.tolist(), true.tolist(), table.pixels.tolist(), strict=True):
+            area[p] += pixels
+            area[t] += pixels
+            both[p] += pixels * (p == t)
+    return tuple(ClassScore(v, 2 * both[v] / area[v], both[v] / (area[v] - both[v])) for v in sorted(area) if v)
+
+
+def _mean(values: Sequence[tuple[float, ...]]) -> NDArray[np.float64]:
+    """Return the mean over planes, without those that have none; NaN if none has one."""
+    table = np.array(values)
+    some = table[~np.isnan(table[:, 0])]
+    return np.asarray(some.mean(axis=0) if len(some) else table[0])
+
+
+def _joined(tables: Sequence[Overlaps]) -> Overlaps:
+    """Return one table of the objects of all, each an object of its own; only the pair of backgrounds repeats."""
+    if len(tables) == 1:
+        return tables[0]
+    predicted, true = (np.cumsum([0, *(table.shape[side] - 1 for table in tables)]) for side in (0, 1))
+
+    def shifted(index: NDArray[np.intp], by: int) -> NDArray[np.intp]:
+        return np.where(index > 0, index + by, 0)
+
+    return Overlaps(
+        predicted_labels=np.arange(predicted[-1] + 1),
+        true_labels=np.arange(true[-1] + 1),
+        prediction=np.concatenate([shifted(t.prediction, by) for t, by in zip(tables, predicted[:-1], strict=True)]),
+        truth=np.concatenate([shifted(t.truth, by) for t, by in zip(tables, true[:-1], strict=True)]),
+        pixels=np.concatenate([table.pixels for table in tables]),
+    )
+
+
+def overlaps(prediction: ArrayLike, truth: ArrayLike) -> Overlaps:
+    """Return the table that all scores start from.
+
+    Raises
+    ------
+    InvalidImage
+        If the shapes differ or the arrays are no labels.
+    """
     p, t = _labels(prediction, "prediction"), _labels(truth, "truth")
     if p.shape != t.shape:
         raise InvalidImage(
             f"The prediction has shape {p.shape}, but the truth has {t.shape}: compare label images of one shape."
         )
-    p_index, p_count = _without_gaps(p)
-    t_index, t_count = _without_gaps(t)
+    p_index, p_labels = _without_gaps(p)
+    t_index, t_labels = _without_gaps(t)
     ones = np.ones(p_index.size, dtype=np.int64)
     # compressed rows add up equal pairs in linear time; numpy.unique on pair codes would sort
-    table = scipy.sparse.coo_matrix((ones, (p_index, t_index)), shape=(p_count, t_count)).tocsr().tocoo()
-    return _Overlaps(
-        prediction=table.row.astype(np.intp), truth=table.col.astype(np.intp), pixels=table.data, shape=table.shape
-    )
+    table = scipy.sparse.coo_matrix((ones, (p_index, t_index)), shape=(len(p_labels), len(t_labels))).tocsr().tocoo()
+    return Overlaps(p_labels, t_labels, table.row.astype(np.intp), table.col.astype(np.intp), table.data)
 
 
 def _sums(index: NDArray[np.intp], values: NDArray[Any], count: int) -> NDArray[np.float64]:
@@ -201,28 +318,28 @@ def _labels(array: ArrayLike, what: str) -> NDArray[Any]:
     return labels
 
 
-def _without_gaps(labels: NDArray[Any]) -> tuple[NDArray[np.int32], int]:
-    """Number the labels in use from 1, 0 stays 0; return them flat, and how many numbers there are with 0."""
+def _without_gaps(labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Number the labels in use from 1, 0 stays 0; return them flat, and the label of each number."""
     flat = labels.ravel()
     highest = int(flat.max())
     if highest > _MOST_SLOTS:
         used, position = np.unique(flat, return_inverse=True)
         shift = int(used[0] != 0)
-        return (position + shift).astype(np.int32), len(used) + shift
+        return (position + shift).astype(np.int32), np.concatenate([np.zeros(shift, used.dtype), used])
     present = np.zeros(highest + 1, dtype=bool)
     present[flat.astype(np.intp, copy=False)] = True
     present[0] = True
     number = np.cumsum(present, dtype=np.int32) - np.int32(1)
-    return number[flat.astype(np.intp, copy=False)], int(number[-1]) + 1
+    return number[flat.astype(np.intp, copy=False)], np.flatnonzero(present)
 
 
-def _dice(table: _Overlaps) -> float:
+def _dice(table: Overlaps) -> float:
     predicted, true = float(table.predicted_areas[1:].sum()), float(table.true_areas[1:].sum())
     both = float(table.pixels[(table.prediction > 0) & (table.truth > 0)].sum())
     return 2 * both / (predicted + true) if predicted + true else 1.0
 
 
-def _match(table: _Overlaps, threshold: float) -> _Matches:
+def _match(table: Overlaps, threshold: float) -> _Matches:
     """Match objects one to one by IoU; among the largest sets of matches, one with the highest IoU in total."""
     if not 0 < threshold <= 1:
         raise InvalidImage(f"The IoU threshold {threshold} must lie above 0 and at most at 1.")
@@ -237,23 +354,26 @@ def _match(table: _Overlaps, threshold: float) -> _Matches:
     # compete, directly or through others, are assigned together.
     crowded = (np.bincount(rows, minlength=predicted)[rows] > 1) | (np.bincount(columns, minlength=true)[columns] > 1)
     if not crowded.any():
-        return _Matches(iou, predicted, true)
+        return _Matches(rows, columns, iou, predicted, true)
     graph = scipy.sparse.coo_matrix((iou, (rows, columns + predicted)), shape=(predicted + true,) * 2)
     _, group = connected_components(graph, directed=False)
     order = np.argsort(group[rows], kind="stable")
     borders = np.flatnonzero(np.diff(group[rows][order])) + 1
-    matched = []
+    matched: list[tuple[NDArray[Any], ...]] = []
     for pairs in np.split(order, borders):
         used_rows, r = np.unique(rows[pairs], return_inverse=True)
         used_columns, c = np.unique(columns[pairs], return_inverse=True)
         gain = np.zeros((len(used_rows), len(used_columns)))
         gain[r, c] = 1 + iou[pairs] / (2 * min(gain.shape))
-        best = gain[linear_sum_assignment(gain, maximize=True)]
-        matched.append((best[best > 0] - 1) * 2 * min(gain.shape))
-    return _Matches(np.concatenate(matched), predicted, true)
+        chosen = linear_sum_assignment(gain, maximize=True)
+        real_ones = gain[chosen] > 0
+        r, c = chosen[0][real_ones], chosen[1][real_ones]
+        matched.append((used_rows[r], used_columns[c], (gain[r, c] - 1) * 2 * min(gain.shape)))
+    chosen_rows, chosen_columns, ious = (np.concatenate(part) for part in zip(*matched, strict=True))
+    return _Matches(chosen_rows, chosen_columns, ious, predicted, true)
 
 
-def _average_precision(table: _Overlaps, thresholds: Sequence[float]) -> dict[float, float]:
+def _average_precision(table: Overlaps, thresholds: Sequence[float]) -> dict[float, float]:
     scores = {}
     for threshold in thresholds:
         matches = _match(table, threshold)
@@ -263,7 +383,7 @@ def _average_precision(table: _Overlaps, thresholds: Sequence[float]) -> dict[fl
     return scores
 
 
-def _panoptic_quality(table: _Overlaps, threshold: float) -> PanopticQuality:
+def _panoptic_quality(table: Overlaps, threshold: float) -> PanopticQuality:
     matches = _match(table, threshold)
     if matches.predicted + matches.true == 0:
         return PanopticQuality(1.0, 1.0, 1.0)
@@ -288,7 +408,7 @@ class _Foreground:
     size: float
 
 
-def _foreground(table: _Overlaps) -> _Foreground | None:
+def _foreground(table: Overlaps) -> _Foreground | None:
     inside = table.truth > 0
     prediction, truth, pixels = table.prediction[inside], table.truth[inside], table.pixels[inside].astype(np.float64)
     size = float(pixels.sum())
@@ -314,7 +434,7 @@ def _agreement(precision: float, recall: float) -> Agreement:
     return Agreement(2 * precision * recall / both if both else 0.0, precision, recall)
 
 
-def _v_rand(table: _Overlaps) -> Agreement:
+def _v_rand(table: Overlaps) -> Agreement:
     share = _foreground(table)
     if share is None:
         return _NOTHING
@@ -332,7 +452,7 @@ def _entropy(shares: NDArray[np.float64]) -> float:
     return float(-(some * np.log2(some)).sum()) + 0.0
 
 
-def _v_info(table: _Overlaps) -> Agreement:
+def _v_info(table: Overlaps) -> Agreement:
     share = _foreground(table)
     if share is None:
         return _NOTHING
@@ -347,7 +467,7 @@ def _v_info(table: _Overlaps) -> Agreement:
     )
 
 
-def _variation_of_information(table: _Overlaps) -> Variation:
+def _variation_of_information(table: Overlaps) -> Variation:
     share = _foreground(table)
     if share is None:
         return Variation(float("nan"), float("nan"))
