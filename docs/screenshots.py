@@ -299,7 +299,21 @@ def models(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "models")
 
 
+def comparing(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """A result against the truth of the sample: scores, and the errors."""
+    open_sample(viewer, dock)
+    dock.segment_panel.button.click()
+    wait(lambda: dock.session.state == "idle" and len(viewer.layers) == 2)
+    viewer.add_labels(samples.load("nuclei")[1], name="drawn by hand")
+    panel = dock.compare_panel
+    panel.section.expand(animate=False)
+    panel.button.click()
+    wait(lambda: panel.comparing.found is not None)
+    save(viewer, "compare")
+
+
 STORIES = {
+    "compare": comparing,
     "models": models,
     "segment": segmenting,
     "click": clicking,

@@ -68,6 +68,19 @@ def test_labels_appear_before_the_end(sample, dock, mouse, qtbot) -> None:
     qtbot.waitUntil(lambda: ended(dock), timeout=LONG)
 
 
+def test_a_result_is_compared_with_the_truth_by_mouse(sample, dock, mouse, qtbot) -> None:
+    mouse(dock.segment_panel.button)
+    qtbot.waitUntil(lambda: dock.message.text().startswith("Found "), timeout=LONG)
+    sample.add_labels(load("nuclei")[1], name="true")
+    panel = dock.compare_panel
+    mouse(panel.section.toggleButton())
+    qtbot.waitUntil(lambda: panel.button.isVisible() and panel.button.isEnabled(), timeout=LONG)
+    mouse(panel.button)
+    qtbot.waitUntil(lambda: panel.comparing.found is not None and panel.scores.isVisible(), timeout=LONG)
+    assert panel.scores.text().startswith("Of 101 true objects ")
+    assert [layer.name for layer in sample.layers if layer.visible] == ["nuclei", "errors of nuclei labels (nuclei)"]
+
+
 def test_cancel_leaves_the_viewer_as_it_was(sample, dock, mouse, qtbot) -> None:
     dock.session.choose(tile=64)
     mouse(dock.segment_panel.button)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ..engine.lesson import Lesson
     from .result import Result
 
+ANNOTATIONS = "napari_unet_annotations"
+"""Under this name the metadata of a layer of annotations say so."""
 COLOURS = 200
 """Objects with a colour of their own; beyond that all look alike."""
 
@@ -132,6 +134,7 @@ class Page:
             array = layers.label_array(self.source, self.image, self._labels)
             place = layers.placement(self.source, self.image)
             layer = Labels(array, name=f"{self.source.name} annotations", opacity=0.6, **place)
+            layer.metadata = {ANNOTATIONS: True}
             layer.colormap = self.scheme.colormap()
             layer.brush_size, layer.selected_label, layer.mode = 8, 2, "paint"
             layer.events.data.connect(self._on_touched)

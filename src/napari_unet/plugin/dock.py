@@ -32,6 +32,8 @@ from .batch_panel import BatchPanel
 from .batching import Batching
 from .click_panel import ClickPanel
 from .click_tool import ClickTool
+from .compare_panel import ComparePanel
+from .comparing import Comparing
 from .learning import Learning
 from .live import Live
 from .live_panel import LivePanel
@@ -110,7 +112,8 @@ class UNetDock(QWidget):
         top.addRow(label("model"), self.model)
         top.addRow(label("device"), self.device)
 
-        self.segment_panel = SegmentPanel(self.session)
+        self.compare_panel = ComparePanel(Comparing(self.session))
+        self.segment_panel = SegmentPanel(self.session, self.compare_panel)
         self.panels = Panels()
         self.panels.setTabBarAutoHide(True)
         self.panels.setDocumentMode(True)

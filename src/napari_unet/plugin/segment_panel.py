@@ -82,9 +82,17 @@ def in_time(seconds: float | None) -> str:
 
 
 class SegmentPanel(QWidget):
-    """Image, axes, channel, thresholds, Segment."""
+    """Image, axes, channel, thresholds, Segment.
 
-    def __init__(self, session: Session) -> None:
+    Parameters
+    ----------
+    session
+        What it shows and steers.
+    compare
+        What stands below the settings.
+    """
+
+    def __init__(self, session: Session, compare: QWidget | None = None) -> None:
         super().__init__()
         self.session = session
         tips = descriptions(SegmentSettings)
@@ -144,6 +152,8 @@ class SegmentPanel(QWidget):
         layout.addWidget(self.button)
         layout.addWidget(self.objects)
         layout.addWidget(self.advanced)
+        if compare is not None:
+            layout.addWidget(compare)
         layout.addWidget(self.same)
         layout.addLayout(same)
         layout.addStretch(1)
