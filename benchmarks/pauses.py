@@ -184,15 +184,18 @@ def main() -> None:
         session = window.dock.session
         print(row("segmenting, tiles shown", window.probe(seconds, session.segment)), flush=True)
         redraw, session.redraw = session.redraw, lambda: None
-        window.dock._timer.timeout.disconnect()
         print(row("segmenting, tiles not shown", window.probe(seconds, session.segment)), flush=True)
         session.redraw = redraw
-        window.dock._timer.timeout.connect(redraw)
         print(row("batch", window.probe(seconds, lambda: window.batch(folder))), flush=True)
         print(row("training", window.probe(seconds, window.train)), flush=True)
         window.brush.start()
         print(row("painting", window.probe(seconds)), flush=True)
         print(row("training and painting", window.probe(seconds, window.train)), flush=True)
+        live = window.dock.live
+        live.switch(True)
+        window.spin(lambda: live.classifier is not None, 60)
+        print(row("painting live", window.probe(seconds)), flush=True)
+        live.switch(False)
         window.brush.stop()
         print("\nCancel: seconds until the dock is idle")
         for name, begin in (

@@ -350,7 +350,9 @@ def train(
     dims: Annotated[int | None, typer.Option(help="2 or 3 dimensions of a new model.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Train so long.")] = None,
     steps: Annotated[int | None, typer.Option(help="Train so many gradient steps.")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same model on the same device and number of threads.")
+    ] = 0,
     axes: Annotated[str | None, typer.Option(help="What the axes of the images are; else read or guessed.")] = None,
     channel: Annotated[int | None, typer.Option(help="Which channel to look at, counted from 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from .annotation import Annotation, TrainingSet
@@ -187,6 +188,7 @@ def teach(
         "strokes": int(counts[0]),
         "held_out_strokes": int(counts[1]),
         "settings": asdict(settings),
+        "threads": torch.get_num_threads(),  # on a processor the last digits of a gradient depend on it
     }
     if replay:
         made_from["replay"] = replay[0].name.partition(" ")[0]

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .card import UNetSpec
-from .execution import CHANNELS_LAST, check_memory, device_errors, folded, free_memory
+from .execution import CHANNELS_LAST, check_memory, device_errors, free_memory, ready
 from .tiling import Interval, context, needs
 from .unet import POOL, UNet
 from .winograd import with_winograd
@@ -162,7 +162,7 @@ class Levels:
     def __init__(self, network: UNet) -> None:
         self.spec = network.spec
         self._layout: Any = CHANNELS_LAST[self.spec.dims]
-        self._network = folded(network)
+        self._network = ready(network)
         for module in (*self._network.encoder.modules(), *self._network.decoder.modules()):
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 module.padding = (0,) * self.spec.dims

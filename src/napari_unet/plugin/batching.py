@@ -55,7 +55,11 @@ class Batching:
         self._entry: Any = None
         self._arguments: tuple[list[Any], str, Path, BatchSettings]
         self._origins: dict[int, ImageLayer] = {}
+        self._pixels: dict[int, int] = {}
+        """Of each item that is computed in this run."""
         self._shares: dict[int, float] = {}
+        self._since: tuple[float, float] | None = None
+        """When the pace was first measured, and what was done then; anew after a pause."""
         session.changed.connect(self._on_choice)
 
     def ticked(self) -> list[ImageLayer]:
@@ -137,7 +141,9 @@ class Batching:
         """Compute what is planned."""
         if self.plan is None:
             return
-        self.running, self.paused, self._shares, self.report = True, False, {}, None
+        self.running, self.paused, self._shares, self._since, self.report = True, False, {}, None, None
+        items = self.plan.items
+        self._pixels = {i: item.pixels for i, item in enumerate(items) if not (item.problem or item.finished)}
         started = self.session.run(
             partial(_batch, *self._arguments),
             f"Segmenting {len(self.plan.todo)} images into {self.out} ...",
@@ -152,7 +158,7 @@ class Batching:
     def pause(self) -> None:
         """Hold after the tile being computed, or go on."""
         if self.running:
-            self.paused = not self.paused
+            self.paused, self._since = not self.paused, None
             self.session.hold(self.paused)
             self.session.tell("Paused after the tile under way; press Go on." if self.paused else "Going on ...")
             self.changed.emit()
@@ -256,22 +262,33 @@ class Batching:
         self.changed.emit()
 
     def _on_progress(self, event: ItemProgress) -> None:
-        assert self.plan is not None
         self.states[event.number] = f"{100 * event.done // max(1, event.tiles)} %"
         self._shares[event.number] = event.done / max(1, event.tiles)
-        items = self.plan.items
-        total = max(1, sum(item.pixels for item in self.plan.todo))
-        done = sum(items[number].pixels * share for number, share in self._shares.items()) / total
-        left = self.plan.seconds * max(0.0, 1 - done) if self.plan.seconds else None
-        self.session.progressed.emit(Progress(min(1000, int(1000 * done)), 1000, left))
+        total = max(1, sum(self._pixels.values()))
+        done = sum(self._pixels[number] * share for number, share in self._shares.items()) / total
+        doing = "computing" if event.done < event.tiles else "writing"
+        self.session.advance(Progress(min(1000, int(1000 * done)), 1000, self._seconds_left(done), doing))
         self.changed.emit()
+
+    def _seconds_left(self, done: float) -> float | None:
+        """Return the time left at the pace so far; before there is one, as planned."""
+        assert self.plan is not None
+        now = self.session.clock()
+        self._since = self._since or (now, done)
+        began, before = self._since
+        if done > before:
+            return (now - began) / (done - before) * max(0.0, 1 - done)
+        return self.plan.seconds * max(0.0, 1 - done) if self.plan.seconds else None
 
     def _on_finished(self, event: ItemFinished) -> None:
         outcome = event.outcome
         self.states[event.number] = outcome.state + (f": {outcome.sentence}" if outcome.sentence else "")
         assert self.plan is not None
-        if event.number in self._shares:
+        if event.number in self._pixels:
             self._shares[event.number] = 1.0
+        if outcome.state == "done":  # so that a batch that is stopped says how many are left
+            items = [replace(x, finished=True) if i == event.number else x for i, x in enumerate(self.plan.items)]
+            self.plan = replace(self.plan, items=tuple(items))
         self.changed.emit()
 
     def _on_report(self, event: Any) -> None:

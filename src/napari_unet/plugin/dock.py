@@ -168,7 +168,7 @@ class UNetDock(QWidget):
 
         self._timer = QTimer(self)
         self._timer.setInterval(REDRAW)
-        self._timer.timeout.connect(self.session.redraw)
+        self._timer.timeout.connect(self._on_tick)
         self.session.changed.connect(self._refresh)
         self.session.state_changed.connect(self._on_state)
         self.session.progressed.connect(self._on_progress)
@@ -259,6 +259,11 @@ class UNetDock(QWidget):
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("stopping ..." if state == "stopping" else "")
+
+    def _on_tick(self) -> None:
+        self.session.redraw()
+        if why := self.session.standing_still():
+            self.bar.setFormat(why)
 
     def _on_progress(self, progress: Progress) -> None:
         if not progress.done:

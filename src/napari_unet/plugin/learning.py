@@ -488,7 +488,8 @@ class Learning:
         if self.settings.minutes is not None and 60 * self.settings.minutes - event.seconds < left:
             left = max(0.0, 60 * self.settings.minutes - event.seconds)
             steps = done + max(1, round(left * done / max(event.seconds, 1e-3)))
-        self.session.progressed.emit(Progress(done, steps, left))
+        judging = done == event.steps or done % self.settings.validate_every == 0
+        self.session.advance(Progress(done, steps, left, "judging" if judging else "training"))
         self.stepped.emit(event)
 
     def _on_validated(self, this: _Round, event: Validated) -> None:

@@ -216,7 +216,7 @@ class Live:
 
         def on_event(event: tuple[int, int, NDArray[np.integer] | None]) -> None:
             done, tiles, labels = event
-            self.session.progressed.emit(Progress(done, tiles))
+            self.session.advance(Progress(done, tiles))
             if labels is not None:
                 made.append(labels)
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .jobs import Handle, Starter
 
 NO_MODEL = "There is no model yet: put a model file into {folder}."
+STILL = 5.0
+"""Seconds after which a bar that stands still says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,13 @@ class Progress:
     tiles: int
     seconds_left: float | None = None
     """None: not known yet."""
+    doing: str = "computing"
+    """What is under way until the next progress."""
+
+    @property
+    def share(self) -> float:
+        """The part of the work that is done."""
+        return self.done / self.tiles if self.tiles else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,8 @@ class _Run:
     result: Result | None = None
     first: float = 0.0
     """When the tiles began."""
+    tiles: int = 0
+    """How many there are; more when memory ran out."""
     objects: int = 0
     why: str = ""
     """Why it was cancelled; empty: it was not."""
@@ -103,7 +114,7 @@ class Session:
     ) -> None:
         self.viewer = viewer
         self.library = library or Library()
-        self._start, self._clock = start, clock
+        self._start, self.clock = start, clock
         self.choice = Choice()
         self.models: list[Entry] = []
         self.state = "idle"
@@ -114,6 +125,7 @@ class Session:
         self._writing = False
         self._closed = False
         self._last = Message("")
+        self._progress, self._heard = Progress(0, 0), 0.0
         self.dirty = False
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
@@ -207,10 +219,9 @@ class Session:
         except NapariUnetError as error:
             self.tell(str(error), is_error=True)
             return
-        run = _Run(self.choice, image, self._clock())
+        run = _Run(self.choice, image, self.clock())
         self._run = run
         self._set_state("running")
-        self.progressed.emit(Progress(0, 0))
         self.tell(f"Reading {image.name!r} ...")
         view = layers.in_view(self.viewer, self.image_layer, image)
         self._begin(
@@ -245,7 +256,6 @@ class Session:
             return call
 
         self._set_state("running")
-        self.progressed.emit(Progress(0, 0))
         self.tell(text)
         self._begin(
             function,
@@ -295,6 +305,18 @@ class Session:
         self._run = None
         self.results.clear()
 
+    def advance(self, progress: Progress) -> None:
+        """Say how far the running job is; where there is more to do than was thought, the bar stands still."""
+        if progress.share < self._progress.share:
+            progress = replace(self._progress, seconds_left=progress.seconds_left, doing=progress.doing)
+        self._progress, self._heard = progress, self.clock()
+        self.progressed.emit(progress)
+
+    def standing_still(self) -> str:
+        """Say what is under way if there was no progress for a while; empty: there was."""
+        seconds = self.clock() - self._heard
+        return f"{self._progress.doing}, {seconds:.0f} s" if self.state == "running" and seconds > STILL else ""
+
     def redraw(self) -> None:
         """Show the tiles that arrived since the last call; cheap, to be called a few times a second."""
         if self.dirty and self._run is not None and self._run.result is not None:
@@ -340,7 +362,7 @@ class Session:
         run.result = next(fitting, None) or Result(self.viewer, source, run.image, entry)
         with self._own_change():
             run.result.begin(run.image, entry)
-        run.first = self._clock()
+        run.first, run.tiles = self.clock(), event.tiles
         many = "one tile" if event.tiles == 1 else f"{event.tiles} tiles"
         self.tell(f"Segmenting {run.image.name!r} with {entry.card.name} on {event.device}, {many} ...")
 
@@ -348,8 +370,12 @@ class Session:
         assert run.result is not None
         run.result.write(event.region, event.labels)
         self.dirty = True
-        passed = self._clock() - run.first
-        self.progressed.emit(Progress(event.done, event.tiles, passed / event.done * (event.tiles - event.done)))
+        if event.tiles > run.tiles:
+            run.tiles = event.tiles
+            self.tell(f"Memory ran short: going on with smaller tiles, {event.tiles} in all ...")
+        left = (self.clock() - run.first) / event.done * (event.tiles - event.done)
+        doing = "computing" if event.done < event.tiles else "putting the result together"
+        self.advance(Progress(event.done, event.tiles, left, doing))
 
     def _on_item(self, run: _Run, event: ItemDone) -> None:
         assert run.result is not None
@@ -368,7 +394,7 @@ class Session:
     def _on_done(self, run: _Run) -> None:
         if self._run is not run:
             return
-        seconds = self._clock() - run.began
+        seconds = self.clock() - run.began
         if run.choice.entry is not None and run.choice.entry.card.task == "objects":
             count = f"{run.objects} object{'s' * (run.objects != 1)}"
             text = f"Found {count} in {seconds:.1f} s." if run.objects else ""
@@ -484,6 +510,8 @@ class Session:
             self._writing = before
 
     def _set_state(self, state: str) -> None:
+        if state == "running":
+            self._progress, self._heard = Progress(0, 0), self.clock()
         self.state = state
         self.state_changed.emit(state)
 
