@@ -110,6 +110,9 @@ def segment(
     channel: Annotated[int | None, typer.Option(help="Which channel to segment, counted from 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
     tile: Annotated[int | None, typer.Option(help="Edge of a tile in pixels; else from free memory.")] = None,
+    memory: Annotated[
+        float | None, typer.Option(metavar="GB", help="Gigabytes that tiles may take; else a quarter of what is free.")
+    ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write the probabilities, beside the labels.")
     ] = False,
@@ -156,7 +159,9 @@ def segment(
         "seed_threshold": seed_threshold,
         "minimal_size": minimal_size,
     }
-    one = _settings(loaded, thresholds, channel=channel, device=device, tile=tile, probabilities=probabilities)
+    one = _settings(
+        loaded, thresholds, channel=channel, device=device, tile=tile, memory=memory, probabilities=probabilities
+    )
     settings = BatchSettings(one, ending=ending, link=link, resume=resume, workers=workers, scheduler=scheduler)
     plan = plan_batch(images, out, loaded, settings, axes)
     if plan.warning:

@@ -215,6 +215,13 @@ def test_a_missing_device_is_told() -> None:
         pick_device("cuda")
 
 
+def test_the_memory_given_changes_the_tiles_not_the_labels(tiny: Model, rng: np.random.Generator) -> None:
+    image = Image(rng.random((300, 300)), "yx")
+    usual, little = (run(image, tiny, SegmentSettings(device="cpu", memory=gb)) for gb in (None, 0.0005))
+    assert little.record["tile"] < usual.record["tile"]
+    np.testing.assert_array_equal(little.labels, usual.labels)
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), torch.OutOfMemoryError()])
 def test_out_of_memory_is_answered_with_smaller_tiles(
     error: Exception, tiny: Model, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch

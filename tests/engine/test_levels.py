@@ -76,6 +76,12 @@ def test_a_budget_too_small_for_any_block_gives_the_smallest(monkeypatch: pytest
     assert network.largest_block((100, 57)) == (4, 4)
 
 
+@pytest.mark.parametrize("block", [(52, 60), (4, 4)])
+def test_a_given_budget_decides_the_size_of_blocks(block: tuple[int, int]) -> None:
+    network, _ = blank((100, 57))
+    assert network.largest_block((100, 57), network.memory(block)) == block
+
+
 @pytest.mark.parametrize("channels", [1, 4, 8])
 def test_memory_that_runs_out_at_any_level_is_told(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     original = Map.__init__

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_unet.plugin.choice import NO_IMAGE
 from napari_unet.plugin.dock import UNetDock, in_time
+from napari_unet.plugin.preferences import Preferences
 
 from .test_session import two_squares
 
@@ -38,6 +39,17 @@ def test_without_an_image_it_says_why_nothing_can_be_segmented(dock) -> None:
     assert not button.isEnabled()
     assert button.toolTip() == NO_IMAGE
     assert dock.message.text() == NO_IMAGE
+
+
+def test_live_begins_with_the_first_annotations_if_the_user_prefers_so(qtbot, viewer, session, monkeypatch) -> None:
+    monkeypatch.setattr(Preferences, "read", lambda: Preferences(live=True))
+    dock = UNetDock(viewer, session)
+    qtbot.addWidget(dock)
+    viewer.add_image(two_squares())
+    assert not dock.live.on
+    dock.train_panel.annotate.click()
+    assert dock.live.on
+    dock.shut()
 
 
 def test_an_image_makes_it_ready(viewer, dock) -> None:

@@ -39,8 +39,10 @@ def test_what_napari_keeps_is_what_counts(tmp_path) -> None:
     npe2.PluginManager.instance().discover()
     running = napari.settings.get_plugin_settings("napari-unet").running
     running.device, running.threads, running.library = "cpu", 3, str(tmp_path)
+    running.live, running.memory = True, 1.5
     try:
-        assert Preferences.read() == Preferences("cpu", 3, str(tmp_path))
+        assert Preferences.read() == Preferences("cpu", 3, str(tmp_path), live=True, memory=1.5)
         assert Preferences.read().open_library().folder == tmp_path
     finally:
         running.device, running.threads, running.library = "auto", 0, ""
+        running.live, running.memory = False, 0.0

@@ -390,7 +390,7 @@ def _record(item: BatchItem, model: Model, settings: BatchSettings, axes: str | 
     """Return all that decides a result, as JSON values."""
     how = asdict(settings.segment) | {"objects": asdict(settings.segment.objects or model.card.objects)}
     how |= {"link": settings.link, "overlap": settings.overlap, "axes": axes}
-    for name in ("device", "tile"):  # they decide how fast it is
+    for name in ("device", "tile", "memory"):  # they decide how fast it is
         del how[name]
     record = {
         "model": f"{model.card.identity} {model.card.content_hash}",

@@ -161,9 +161,13 @@ class Executor:
         floats = FEWEST_FLOATS * self.spec.channels[0] if self.device == "cpu" else self.spec.in_channels
         check_memory(4 * floats * math.prod(shape))
 
-    def largest_tile(self, margin: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the inner size whose outer part fills a quarter of the free memory, at most 1024 px (2D) or 128 (3D)."""
-        budget = free_memory(self.device) // 4
+    def largest_tile(self, margin: tuple[int, ...], budget: int | None = None) -> tuple[int, ...]:
+        """Return the inner size whose outer part fills a budget of bytes, at most 1024 px (2D) or 128 (3D).
+
+        Without a budget it is a quarter of the free memory.
+        """
+        if budget is None:
+            budget = free_memory(self.device) // 4
         bytes_a_pixel = 4 * FLOATS_A_PIXEL * self.spec.channels[0]
         edge = (budget / bytes_a_pixel) ** (1 / self.spec.dims)
         most = 1024 if self.spec.dims == 2 else 128

@@ -188,7 +188,7 @@ def segment(
     device = pick_device(settings.device)
     network = network_for(model, settings.tile, device)
     scale = normalisation(items, settings.percentiles or card.percentiles, image.name)
-    plan = TilePlan.make(card.spec, items[0].shape, tile_size(network, settings.tile, items[0].shape))
+    plan = TilePlan.make(card.spec, items[0].shape, tile_size(network, settings, items[0].shape))
     thresholds = settings.objects or card.objects
 
     channels = card.spec.out_channels
@@ -256,11 +256,12 @@ def network_for(model: Model, tile: int | None, device: str) -> Levels | Executo
     return Levels(model.network) if by_level else Executor(model.network, device)
 
 
-def tile_size(network: Levels | Executor, wanted: int | None, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return in what an image of a shape is computed, from free memory where no size is wanted."""
+def tile_size(network: Levels | Executor, settings: SegmentSettings, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return in what an image of a shape is computed, from the memory where no size is wanted."""
+    budget = None if settings.memory is None else int(1e9 * settings.memory)
     if isinstance(network, Levels):
-        return network.largest_block(shape)
-    return (wanted,) * len(shape) if wanted else network.largest_tile(halo(network.spec))
+        return network.largest_block(shape, budget)
+    return (settings.tile,) * len(shape) if settings.tile else network.largest_tile(halo(network.spec), budget)
 
 
 def _blocks(network: Levels, plan: TilePlan, seen: tuple[slice, ...] | None, preview: bool) -> list[tuple[slice, ...]]:

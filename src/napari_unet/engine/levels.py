@@ -185,9 +185,18 @@ class Levels:
         encoding = sum(len(self._encoder_tiles(extents, level)) for level in range(depth + 1))
         return reading + encoding + sum(len(self._decoder_tiles(extents, level)) for level in range(depth))
 
-    def largest_block(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the size of the blocks in which an image is computed: halved until one fits into a quarter of the memory."""
-        budget = min(MOST_MEMORY, free_memory("cpu") // 4)
+    def largest_block(self, shape: tuple[int, ...], budget: int | None = None) -> tuple[int, ...]:
+        """Return the size of the blocks in which an image is computed: halved until one fits.
+
+        Parameters
+        ----------
+        shape
+            Of the image.
+        budget
+            Bytes that it may take; None: a quarter of the free memory, at most MOST_MEMORY.
+        """
+        if budget is None:
+            budget = min(MOST_MEMORY, free_memory("cpu") // 4)
         block = [-(-n // s) * s for n, s in zip(shape, self.spec.total_stride, strict=True)]
         while self.memory(tuple(block)) > budget and any(
             n > s for n, s in zip(block, self.spec.total_stride, strict=True)

@@ -487,8 +487,8 @@ class _Part(ABC):
 
     def _tiles(self, index: Index, following: Index | None) -> Iterator[Part]:
         """Run the network on a block; yields where a tile lies and its logits, all again when memory ran out."""
-        spec, network, wanted = self.run.model.card.spec, self.run.network, self.run.settings.segment.tile
-        size = tile_size(network, wanted, tuple(s.stop - s.start for s in self.blocks.region(index)))
+        spec, network, settings = self.run.model.card.spec, self.run.network, self.run.settings.segment
+        size = tile_size(network, settings, tuple(s.stop - s.start for s in self.blocks.region(index)))
         while True:
             tiles = self._plan(index, size)
             order = [

@@ -58,6 +58,8 @@ class SegmentSettings:
     """auto (cuda, then mps, then cpu), cuda, cuda:N, mps or cpu."""
     tile: int | None = None
     """Edge of a tile's inner part in pixels; None: from free memory."""
+    memory: float | None = None
+    """Gigabytes that tiles may take, of the graphics card if that computes; None: a quarter of what is free."""
     probabilities: bool = False
     """Also return the network's maps as probabilities."""
     percentiles: tuple[float, float] | None = None
@@ -69,6 +71,7 @@ class SegmentSettings:
         _check_device(self.device)
         if self.percentiles is not None:
             _check_percentiles(self.percentiles)
+        _check(self.memory is None or self.memory > 0, f"memory is {self.memory}; it must be above 0 gigabytes.")
         _check(self.tile is None or self.tile >= 16, f"Tile {self.tile} is too small: use 16 pixels or more.")
         _check(self.channel is None or self.channel >= 0, f"Channel {self.channel} is negative: count channels from 0.")
 

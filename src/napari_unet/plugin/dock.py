@@ -98,7 +98,7 @@ class UNetDock(QWidget):
         preferences = Preferences.read()
         if session is None:
             session = Session(viewer, jobs.start, preferences.open_library())
-            session.choose(device=preferences.device)
+            session.choose(device=preferences.device, memory=preferences.memory or None)
         self.session = session
         self._closed = False
 
@@ -123,6 +123,8 @@ class UNetDock(QWidget):
         self.learning = Learning(self.session)
         self.live = Live(self.learning, jobs.start)
         self.live_panel = LivePanel(self.live)
+        self._live_wanted = preferences.live
+        self.learning.changed.connect(self._begin_live)
         self.train_panel = TrainPanel(self.learning, self, self.live_panel)
         self.panels.addTab(self.train_panel, "Train")
 
@@ -211,6 +213,13 @@ class UNetDock(QWidget):
             self.live_panel.shut()
             self.train_panel.shut()
             self.session.close()
+
+    def _begin_live(self) -> None:
+        """Switch Live on with the first annotations, if the user prefers so; from then on it is theirs to switch."""
+        page = self.learning.page
+        if self._live_wanted and page is not None and page.layer is not None and not self._closed:
+            self._live_wanted = False
+            self.live.switch(True)
 
     def _refresh(self) -> None:
         session = self.session

@@ -20,6 +20,11 @@ class Preferences:
     library: str = ""
     """The folder of the user's models; empty: the usual one."""
 
+    live: bool = False
+    """Whether Live is on as soon as there are annotations to paint on."""
+    memory: float = 0.0
+    """Gigabytes that tiles may take; 0: a quarter of what is free."""
+
     @classmethod
     def read(cls) -> Preferences:
         """Return what napari keeps, or the defaults where napari has not discovered the plugin."""
@@ -27,7 +32,7 @@ class Preferences:
             running = get_plugin_settings("napari-unet").running
         except KeyError:
             return cls()
-        return cls(running.device, running.threads, running.library)
+        return cls(running.device, running.threads, running.library, running.live, running.memory)
 
     def open_library(self) -> Library:
         """Return the models to choose from."""
