@@ -73,6 +73,28 @@ def test_another_shape_is_told() -> None:
         Lesson(Image(picture(), "yx"), np.zeros((50, 50), dtype=np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (np.full((4, 5), np.nan), "holds float64 values: give whole numbers"),
+        (np.full((4, 5), -128, np.int8), "holds the value -128: use 0 to 16777215"),
+        (np.full((4, 5), 2**64 - 1, np.uint64), "holds the value 18446744073709551615"),
+    ],
+)
+def test_values_that_mean_nothing_are_told(labels: np.ndarray, words: str) -> None:
+    with pytest.raises(InvalidAnnotation, match=words):
+        Lesson(Image(np.eye(4, 5), "yx"), labels)
+
+
+def test_annotations_of_any_small_type_teach(tiny: Model) -> None:
+    """Found by fuzzing: int8 holds no 255, with which labels were compared."""
+    for dtype in (np.int8, np.uint64):
+        labels = np.ones((32, 32), dtype)
+        labels[8:20] = 2
+        *_, last = teach(tiny, [Lesson(Image(np.eye(32), "yx"), labels)], TrainSettings(steps=1, batch=1, device="cpu"))
+        assert last.steps == 1
+
+
 def test_nan_in_the_image_is_told(tiny: Model) -> None:
     pixels = picture()
     pixels[3, 3] = np.nan

@@ -125,3 +125,31 @@ def test_counting_goes_on_after_taking_back() -> None:
 def test_another_shape_is_told() -> None:
     with pytest.raises(InvalidAnnotation, match=r"\(10, 10\), but the image needs \(20, 60\)"):
         plane().look(np.zeros((10, 10), dtype=np.uint8))
+
+
+def test_what_is_left_of_a_stroke_counts_and_what_is_painted_again_counts_once() -> None:
+    """Found by fuzzing: strokes were counted by their first pixel, so an eraser there or an undo and redo miscounted."""
+    strokes, nothing = plane(), np.zeros((20, 60), dtype=np.uint8)
+    strokes.look(with_rows(4))
+    assert strokes.count() == (3, 1)
+    rest = with_rows(4)
+    rest[:, 5:9] = 0
+    strokes.look(rest)
+    assert strokes.count() == (3, 1)
+    strokes.look(nothing)
+    assert strokes.count() == (0, 0)
+    strokes.look(rest)
+    assert sum(strokes.count()) == 4
+
+
+def test_an_object_that_is_partly_erased_is_still_one() -> None:
+    strokes, labels = plane(objects=True), np.zeros((20, 60), dtype=np.uint8)
+    labels[2:8, 2:8] = 5
+    strokes.look(labels)
+    labels = labels.copy()
+    labels[2:5] = 0
+    strokes.look(labels)
+    labels = labels.copy()
+    labels[8:12, 2:8] = 5
+    strokes.look(labels)
+    assert strokes.count() == (1, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,16 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
+import napari_unet
 from napari_unet.engine.batch import BatchDone, plan_batch, run_batch
 from napari_unet.engine.card import UNetSpec
 from napari_unet.engine.errors import FileError, NapariUnetError
 from napari_unet.engine.files import open_image, write_labels
 from napari_unet.engine.image import Image
-from napari_unet.engine.inference import segment
+from napari_unet.engine.inference import relabel, segment
 from napari_unet.engine.model import Model
 from napari_unet.engine.objects import labels_from_maps
-from napari_unet.engine.settings import BatchSettings, ObjectSettings, SegmentSettings
+from napari_unet.engine.settings import ENDINGS, BatchSettings, ObjectSettings, SegmentSettings
 from napari_unet.engine.tiling import TilePlan
 
 from ..engine.conftest import make_model
@@ -33,6 +35,7 @@ from ..engine.conftest import make_model
 MODELS = {
     (2, "semantic"): make_model(channels=(2, 3)),
     (2, "objects"): make_model(channels=(2, 3), task="objects"),
+    (2, "two channels"): make_model(channels=(2, 3), task="objects", in_channels=2),
     (3, "objects"): make_model(channels=(2, 2), task="objects", dims=3),
 }
 DTYPES = ["bool", "u1", "i1", "<u2", ">u2", "<i4", "<u8", "<f2", "<f4", ">f4", "<f8"]
@@ -87,6 +90,24 @@ def test_segment(axes: str, model: tuple[int, str], tile: int | None, probabilit
         assert np.isfinite(result.probabilities).all()
         assert result.probabilities.min() >= 0
         assert result.probabilities.max() <= 1
+    if result.maps is not None:
+        np.testing.assert_array_equal(relabel(result, chosen.card.objects), result.labels)
+
+
+@given(
+    array=st.one_of(
+        pixels("yx"),
+        arrays.arrays(arrays.scalar_dtypes() | st.just(np.dtype(object)), arrays.array_shapes(min_dims=0, max_dims=5)),
+    ),
+    axes=st.one_of(st.none(), st.text("tczyxq", max_size=5)),
+    model=st.sampled_from(sorted(MODELS)),
+)
+def test_any_array_from_python(array: NDArray[np.generic], axes: str | None, model: tuple[int, str]) -> None:
+    try:
+        labels = napari_unet.segment(array, MODELS[model], axes=axes, device="cpu")
+    except NapariUnetError:
+        return
+    assert labels.size <= array.size
 
 
 @given(array=pixels("yx"), tiles=st.tuples(st.sampled_from([16, 18, 24]), st.sampled_from([32, 64])))
@@ -269,6 +290,49 @@ def test_a_batch_of_good_and_bad_files_ends_and_accounts_for_each(
     for outcome in last.report.outcomes:
         assert (outcome.state == "done") == Path(outcome.target).exists()
         assert outcome.state == "done" or outcome.sentence
+
+
+@given(
+    axes=st.sampled_from(["yx", "yxc", "zyx", "tyx", "tzyx"]),
+    model=st.sampled_from(sorted(MODELS)),
+    ending=st.sampled_from(ENDINGS),
+    link=st.sampled_from(["none", "z", "t"]),
+    regions=st.booleans(),
+    probabilities=st.booleans(),
+    data=st.data(),
+)
+def test_a_batch_of_any_image(
+    tmp_path_factory: pytest.TempPathFactory,
+    axes: str,
+    model: tuple[int, str],
+    ending: str,
+    link: str,
+    regions: bool,
+    probabilities: bool,
+    data: st.DataObject,
+) -> None:
+    """What is done is on disk in the right shape, what is not says why, and a second run has nothing left to do."""
+    folder = tmp_path_factory.mktemp("batch")
+    one = SegmentSettings(device="cpu", tile=data.draw(st.sampled_from([None, 16])), probabilities=probabilities)
+    try:
+        image = Image(data.draw(pixels(axes)), axes, name="image")
+        settings = BatchSettings(one, ending=ending, link=link, block=16)
+        plan = plan_batch([image], f"{folder / 'out'}/", MODELS[model], settings)
+    except NapariUnetError:
+        return
+    plan = replace(plan, items=tuple(replace(item, by_regions=regions or item.by_regions) for item in plan.items))
+    *_, last = run_batch(plan, MODELS[model])
+    assert isinstance(last, BatchDone)
+    (outcome,) = last.report.outcomes
+    assert outcome.state in ("done", "failed")
+    if outcome.state == "failed":
+        assert outcome.sentence
+        assert not Path(outcome.target).exists()
+        return
+    written = np.asarray(open_image(outcome.target).array[...])
+    assert written.squeeze().shape == np.zeros(image.label_shape).squeeze().shape
+    again = plan_batch([image], f"{folder / 'out'}/", MODELS[model], settings)
+    assert again.items[0].finished or again.items[0].note
 
 
 def test_a_pickled_zarr_or_npy_runs_nothing(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ from .settings import TrainSettings
 from .strokes import Strokes
 from .training import StepDone, Trained, Validated, fine_tune
 
+HIGHEST = (1 << 24) - 1
+"""Annotations hold no higher value: a list as long as that is made of objects."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
@@ -48,6 +51,17 @@ class Lesson:
     channel: int | None = None
 
     def __post_init__(self) -> None:
+        dtype = self.labels.dtype
+        if dtype.kind not in "bui":
+            raise InvalidAnnotation(f"The annotation of {self.image.name!r} holds {dtype} values: give whole numbers.")
+        lowest, highest = int(self.labels.min(initial=0)), int(self.labels.max(initial=0))
+        if lowest < 0 or highest > HIGHEST:
+            wrong = lowest if lowest < 0 else highest
+            raise InvalidAnnotation(
+                f"The annotation of {self.image.name!r} holds the value {wrong}: use 0 to {HIGHEST} (0 not labelled, "
+                "1 background, 2 and up a class or an object)."
+            )
+        object.__setattr__(self, "labels", self.labels.astype(np.int32, copy=False))
         for painted in (self.labels, self.held_out, self.newest):
             if painted is not None and painted.shape != self.image.label_shape:
                 raise InvalidAnnotation(

@@ -60,8 +60,14 @@ class Strokes:
         self._neighbours = np.zeros((3,) * len(shape), dtype=bool)
         self._neighbours[tuple(slice(None) if i in self._spatial else 1 for i in range(len(shape)))] = True
         self._made: dict[int, int] = {}
-        self._anchors: list[tuple[int, int]] = []
-        """A pixel (flat index) of each stroke, and its value: the stroke is there as long as the value is."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._stroke = np.zeros(self.labels.shape, dtype=np.uint32)
+        """The number of the stroke that each pixel belongs to; 0: none."""
+        self._pixels: list[int] = [0]
+        """How many pixels of each stroke are left: it is there as long as there are any."""
+        self._judges: set[int] = set()
 
     def look(self, labels: NDArray[np.integer]) -> Change | None:
         """Take in what was painted or erased since the last look; None: nothing was.
@@ -85,6 +91,9 @@ class Strokes:
         self.newest |= changed
         self.newest[changed & (labels == 0)] = False
         self.held_out[changed] = False
+        for number, lost in zip(*np.unique(self._stroke.flat[where], return_counts=True), strict=True):
+            self._pixels[number] -= int(lost) * (number > 0)
+        self._stroke.flat[where] = 0
         for value in np.unique(labels.flat[where]).tolist():
             if value > 1 and self.objects:
                 self._hold_out_objects(value, before)
@@ -113,7 +122,8 @@ class Strokes:
             self.labels.flat[change.where] = change.values
             self.held_out.flat[change.where] = change.held_out
         labels, self.labels = self.labels, np.zeros_like(self.labels)
-        self._anchors, self._made = [], {}
+        self._made = {}
+        self._forget()
         self.take(labels, self.held_out)
 
     def take(self, labels: NDArray[np.integer], held_out: NDArray[np.bool_]) -> None:
@@ -123,6 +133,7 @@ class Strokes:
         self.look(np.where(parts, 0, labels))
         self.look(labels)
         self.held_out = parts
+        self._judges = set(np.unique(self._stroke[parts]).tolist())
 
     def learned(self, newest: NDArray[np.bool_]) -> None:
         """What was new when a round began is new no more; what was painted since then is."""
@@ -130,10 +141,9 @@ class Strokes:
 
     def count(self) -> tuple[int, int]:
         """Return how many strokes teach and how many only judge."""
-        where, values = np.array(self._anchors, dtype=np.int64).reshape(-1, 2).T
-        there = self.labels.flat[where] == values
-        judge = int((there & self.held_out.flat[where]).sum())
-        return int(there.sum()) - judge, judge
+        there = {number for number, pixels in enumerate(self._pixels) if pixels}
+        judge = len(there & self._judges)
+        return len(there) - judge, judge
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if shape != self.labels.shape:
@@ -144,26 +154,20 @@ class Strokes:
 
     def _hold_out_pieces(self, value: int, new: NDArray[np.bool_]) -> None:
         box = ndimage.find_objects(new.view(np.uint8))[0]
-        pieces, count = ndimage.label(new[box], self._neighbours)
-        part = np.zeros(count + 1, dtype=bool)
-        for number, place in zip(*np.unique(pieces, return_index=True), strict=True):
-            if number:
-                inside = np.unravel_index(place, pieces.shape)
-                pixel = tuple(int(b.start + k) for b, k in zip(box, inside, strict=True))
-                part[number] = self._begin(value, value, pixel)
-        self.held_out[box] |= part[pieces]
+        pieces, _ = ndimage.label(new[box], self._neighbours)
+        numbers = [0, *(self._begin(value, int(n)) for n in np.bincount(pieces.ravel())[1:])]
+        self._stroke[box] += np.array(numbers, dtype=np.uint32)[pieces]
+        self.held_out[box] |= np.array([n in self._judges for n in numbers])[pieces]
 
     def _hold_out_objects(self, value: int, before: NDArray[np.integer]) -> None:
         """An object that was there before keeps its part; a new one gets its own."""
         for here in self._items(self.labels == value):
             mine = self.labels[here] == value
             kept = mine & (before[here] == value)
-            if kept.any():
-                part = bool(self.held_out[here][kept].any())
-            else:
-                inside = iter(np.argwhere(mine)[0].tolist())
-                part = self._begin(2, value, tuple(next(inside) if isinstance(i, slice) else i for i in here))
-            self.held_out[here] = np.where(mine, part, self.held_out[here])
+            number = int(self._stroke[here][kept].max()) if kept.any() else self._begin(2, 0)
+            self._stroke[here] = np.where(mine, number, self._stroke[here])
+            self._pixels[number] = int(np.count_nonzero(mine))
+            self.held_out[here] = np.where(mine, number in self._judges, self.held_out[here])
 
     def _items(self, mask: NDArray[np.bool_]) -> Iterator[tuple[int | slice, ...]]:
         """Yield an index for each plane or volume in which the mask holds anything."""
@@ -171,8 +175,11 @@ class Strokes:
             rest = iter(position)
             yield tuple(slice(None) if i in self._spatial else next(rest) for i in range(mask.ndim))
 
-    def _begin(self, kind: int, value: int, pixel: tuple[int, ...]) -> bool:
-        """Count a new stroke and say whether it is held out; objects are all of kind 2."""
-        self._anchors.append((int(np.ravel_multi_index(pixel, self.labels.shape)), value))
+    def _begin(self, kind: int, pixels: int) -> int:
+        """Return the number of a new stroke, and choose whether it is held out; objects are all of kind 2."""
+        self._pixels.append(pixels)
+        number = len(self._pixels) - 1
         self._made[kind] = self._made.get(kind, 0) + 1
-        return self._made[kind] % EVERY == FIRST
+        if self._made[kind] % EVERY == FIRST:
+            self._judges.add(number)
+        return number
