@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .engine.batch import BatchPlan, BatchReport, Outcome
+    from .engine.card import ModelCard
     from .engine.comparison import Comparison
     from .engine.image import Image
     from .engine.inference import Segmented
@@ -704,7 +705,8 @@ def models_list() -> None:
         card, spec = entry.card, entry.card.spec
         takes = f"{spec.dims}D, {spec.in_channels} channel{'s' * (spec.in_channels > 1)}"
         star = "*" if entry.path in in_use else ""
-        rows.append((star, f"{card.name}@{card.version}", card.task, takes, "shipped" if entry.shipped else "yours"))
+        origin = "shipped" if entry.shipped else "another program" if card.is_foreign else "yours"
+        rows.append((star, f"{card.name}@{card.version}", card.task, takes, origin))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -728,13 +730,15 @@ def models_show(
         ("task", card.task),
         ("classes", ", ".join(card.classes)),
         ("takes", f"{spec.dims}D, {spec.in_channels} channel{'s' * (spec.in_channels > 1)}"),
-        ("network", f"{' '.join(map(str, spec.channels))} feature channels, {spec.padding} convolutions"),
-        ("percentiles", " to ".join(f"{p:g}" for p in card.percentiles)),
+        ("network", _network_in_words(card)),
+        ("percentiles", "" if card.is_foreign else " to ".join(f"{p:g}" for p in card.percentiles)),
         ("diameter", f"{card.diameter:g} pixels" if card.diameter else ""),
         ("spacing", " x ".join(f"{s:g}" for s in card.spacing) + " µm" if card.spacing else ""),
         ("parent", card.parent),
         ("created", card.created),
         ("licence", card.licence),
+        ("from", card.source),
+        *(("cite", line) for line in card.cite.splitlines()),
         *((f"training {key}", str(value)) for key, value in card.training.items()),
     ]
     if card.task == "objects":
@@ -748,6 +752,13 @@ def models_show(
             ),
         )
     _print_rows([(key, value) for key, value in rows if value])
+
+
+def _network_in_words(card: ModelCard) -> str:
+    if card.is_foreign:
+        return "of another program, run by onnxruntime; it cannot be trained"
+    spec = card.unet
+    return f"{' '.join(map(str, spec.channels))} feature channels, {spec.padding} convolutions"
 
 
 @models_app.command("rollback")
@@ -778,9 +789,12 @@ def models_export(
 
 @models_app.command("import")
 def models_import(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A model file, or a .zip that `models export` made.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="A model file, a bioimage.io package (.zip, folder, rdf.yaml), or .onnx."),
+    ],
 ) -> None:
-    """Take in a model file; prints what it is called."""
+    """Take in a model; prints what it is called. What another program made is tried on its own test image first."""
     from .engine.exchange import import_model
     from .engine.library import Library
 

@@ -37,6 +37,7 @@ from .model import Model
 from .regions import Piece, RegionDone, RegionsDone, Run, Spread, segment_by_regions, work_folder
 from .settings import BatchSettings
 from .storage import write_atomically
+from .tiling import accepted
 
 if TYPE_CHECKING:
     from .cluster import Crew, Desk
@@ -241,7 +242,7 @@ def with_times(plan: BatchPlan, model: Model) -> BatchPlan:
     spec = model.card.spec
     executor = Executor(model.network, pick_device(plan.settings.segment.device))
     edge = 256 if spec.dims == 2 else 64
-    tile = np.zeros((1, spec.in_channels, *(edge // s * s for s in spec.total_stride)), dtype=np.float32)
+    tile = np.zeros((1, spec.in_channels, *accepted(spec, edge)), dtype=np.float32)
     executor(tile)  # the first is slower
     began = time.perf_counter()
     executor(tile)

@@ -1,8 +1,9 @@
-"""What a model is, in words and numbers: UNetSpec (the network's shape) and ModelCard (all but the weights). Torch-free."""
+"""What a model is, in words and numbers: UNetSpec or ForeignSpec (its network) and ModelCard (all but the weights). Torch-free."""
 
 from __future__ import annotations
 
 import json
+import math
 import stat
 import struct
 from dataclasses import asdict, dataclass, field, replace
@@ -25,6 +26,20 @@ MOST_STRIDE = 64
 Task = Literal["semantic", "objects", "click"]
 OBJECT_MAPS = ("foreground", "distance", "border")
 """The `objects` task's network maps, in the order of the output channels."""
+AXES = "bczyx"
+"""Axes that the network of another program may have: batch, channel and space."""
+GRID = 32
+"""On multiples of this start the tiles of a network that takes one size alone, where that size is one."""
+MOST_PIXELS = 1 << 27
+"""A network that asks for tiles of more pixels than this is not one for images."""
+STATISTICS = {"zero_mean_unit_variance": 2, "scale_range": 4}
+"""Steps that look at the whole image first, and how many numbers they take: the last is 1 for all channels together."""
+STEPS = {"scale_linear": 2, "scale_shifted": 2, "clip": 2, "binarize": 1, "ensure_dtype": 1, "sigmoid": 0, "softmax": 0}
+"""Steps that look at one pixel at a time, and how many numbers they take."""
+DTYPES = ("float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "uint32", "int32", "bool")
+"""What `ensure_dtype` may ask for, by its number."""
+Step = tuple[str, tuple[tuple[float, ...], ...]]
+"""What is done to pixels: its name in the bioimage.io, and its numbers, one of each kind or one a channel (see `steps`)."""
 PALETTE = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 """Colours for background and the first classes (Paul Tol's bright scheme, safe for colour-blind eyes)."""
 
@@ -115,12 +130,106 @@ class UNetSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignSpec:
+    """What the network of another program takes and gives, as its description says; spatial sizes are those of z, y, x.
+
+    Attributes
+    ----------
+    axes, out_axes
+        Letters of "bczyx": the axes of its input and of its output, in its own order.
+    in_channels, out_channels
+        Channels of the image; classes that are made of its maps, with the background.
+    smallest, step
+        It takes tiles of `smallest` + n * `step` pixels; a step of 0: of `smallest` alone.
+    halo
+        Rim of its output, in pixels on each side, that its author says cannot be trusted.
+    eaten
+        Pixels that its output lacks on each side.
+    before, after
+        What is done to the pixels first, and to its output.
+    background
+        Whether the first of its maps is the background, or the rest is: what no map claims.
+    """
+
+    axes: str
+    out_axes: str
+    in_channels: int
+    out_channels: int
+    smallest: tuple[int, ...]
+    step: tuple[int, ...]
+    halo: tuple[int, ...]
+    eaten: tuple[int, ...]
+    before: tuple[Step, ...] = ()
+    after: tuple[Step, ...] = ()
+    background: Literal["first", "rest"] = "rest"
+
+    def __post_init__(self) -> None:
+        spatial = [a for a in AXES[2:] if a in self.axes]
+        sizes = (self.smallest, self.step, self.halo, self.eaten)
+        maps = self.out_channels - (self.background == "rest")
+        checks = {
+            f"axes {self.axes!r} and {self.out_axes!r} are not each of {', '.join(AXES)} once, with y and x": all(
+                len(set(axes)) == len(axes) and set("yx") <= set(axes) <= set(AXES)
+                for axes in (self.axes, self.out_axes)
+            )
+            and spatial == [a for a in AXES[2:] if a in self.out_axes],
+            f"in_channels {self.in_channels} and out_channels {self.out_channels} must lie between 1 and 1024": 1
+            <= self.in_channels
+            <= 1024
+            and 2 <= self.out_channels <= 1024
+            and ("c" in self.axes or self.in_channels == 1),
+            f"sizes {sizes} do not fit its axes {self.axes!r}": all(
+                len(s) == len(spatial) and min(s) >= 0 for s in sizes
+            )
+            and min(self.smallest, default=0) > 0,
+            f"pre-processing {self.before!r:.200} is not known": all(
+                _is_step(step, STEPS | STATISTICS, self.in_channels) for step in self.before
+            ),
+            f"post-processing {self.after!r:.200} is not known": all(
+                _is_step(step, STEPS, maps) for step in self.after
+            ),
+        }
+        for problem, good in checks.items():
+            if not good:
+                raise InvalidModel(f"The network's {problem}.")
+        if math.prod(self.smallest) > MOST_PIXELS or max(*self.step, *self.halo, *self.eaten) > MOST_PIXELS:
+            raise InvalidModel(f"The network asks for tiles of {self.smallest} pixels or more: that is no image.")
+        if any(s == 0 and n <= 2 * (h + e) for n, s, h, e in zip(*sizes, strict=True)):
+            raise InvalidModel(f"The network's halo {self.halo} leaves nothing of its tiles of {self.smallest} pixels.")
+
+    @property
+    def dims(self) -> int:
+        """2 or 3 spatial dimensions."""
+        return len(self.smallest)
+
+    @property
+    def total_stride(self) -> tuple[int, ...]:
+        """Pixels per axis on whose multiples tiles start, so that all of them pool on the same grid."""
+        return tuple(s or math.gcd(n, GRID) for n, s in zip(self.smallest, self.step, strict=True))
+
+
+def _is_step(step: Step, known: dict[str, int], channels: int) -> bool:
+    """Tell whether a step is one of those known and has the numbers it takes, one of each or one a channel."""
+    name, numbers = step
+    if len(numbers) != known.get(name) or any(len(n) not in (1, channels) for n in numbers):
+        return False
+    if name == "ensure_dtype":
+        return numbers[0][0] in range(len(DTYPES))
+    if name == "scale_range" and not 0 <= numbers[0][0] < numbers[1][0] <= 100:
+        return False
+    return name not in STATISTICS or all(len(n) == 1 for n in numbers)
+
+
+Spec = UNetSpec | ForeignSpec
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """All that is known of a model but its weights; stored as JSON in the metadata of its file."""
 
     name: str
     task: Task
-    spec: UNetSpec
+    spec: Spec
     classes: tuple[str, ...] = ("background", "foreground")
     """Background first. For the `objects` task: background and what the objects are."""
     colors: tuple[str, ...] = ()
@@ -137,7 +246,11 @@ class ModelCard:
     diameter: float = 0.0
     """Median diameter, in pixels, of the objects trained on; 0: unknown."""
     licence: str = ""
-    """Licence of the training data."""
+    """Licence of the training data; of a model of another program, its own."""
+    source: str = ""
+    """Where a model of another program came from; empty: it is one of ours."""
+    cite: str = ""
+    """What its authors ask to be cited, a line each."""
     training: dict[str, Any] = field(default_factory=dict)
     """Record of the training: data, steps, seed, held-out scores."""
     created: str = ""
@@ -154,11 +267,43 @@ class ModelCard:
             colors = tuple(PALETTE[i % len(PALETTE)] for i in range(len(self.classes)))
             object.__setattr__(self, "colors", colors)
         needed = {"semantic": len(self.classes), "objects": len(OBJECT_MAPS), "click": 1}[self.task]
+        if self.is_foreign and self.task != "semantic":
+            raise InvalidModel(f"A network of another program cannot do the task {self.task!r}.")
         if self.spec.out_channels != needed:
             raise InvalidModel(
                 f"A {self.task} model with classes {', '.join(self.classes)} needs {needed} output channels, "
                 f"not {self.spec.out_channels}."
             )
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it came from another program: it segments, but cannot learn."""
+        return isinstance(self.spec, ForeignSpec)
+
+    @property
+    def unet(self) -> UNetSpec:
+        """The shape of the network, where it is one of ours.
+
+        Raises
+        ------
+        InvalidModel
+            If it came from another program.
+        """
+        self.check_it_learns()
+        assert isinstance(self.spec, UNetSpec)
+        return self.spec
+
+    def check_it_learns(self) -> None:
+        """Raise InvalidModel if it came from another program."""
+        if self.cannot_learn:
+            raise InvalidModel(self.cannot_learn)
+
+    @property
+    def cannot_learn(self) -> str:
+        """Why it cannot be trained; empty: it can."""
+        if not self.is_foreign:
+            return ""
+        return f"{self.name!r} came from another program: it segments, but cannot be trained; choose a model of ours."
 
     @property
     def identity(self) -> str:
@@ -182,7 +327,8 @@ class ModelCard:
                 f"The model has format {version}, but this version of napari-unet reads format {FORMAT}: update napari-unet."
             )
         try:
-            spec = _build(UNetSpec, record.pop("spec"))
+            spec = record.pop("spec")
+            spec = _build(ForeignSpec if "axes" in spec else UNetSpec, spec)
             objects = _build(ObjectSettings, record.pop("objects"))
             card = _build(cls, record, spec=spec, objects=objects)
         except (TypeError, ValueError, KeyError, AttributeError, InvalidSettings) as error:
@@ -194,9 +340,9 @@ class ModelCard:
         return replace(self, **changes)
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
     """JSON has lists where our values have tuples."""
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    return tuple(tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _build(kind: type[T], record: dict[str, Any], **extra: Any) -> T:
@@ -205,7 +351,7 @@ def _build(kind: type[T], record: dict[str, Any], **extra: Any) -> T:
     for name, value in record.items():
         if name not in known:
             raise TypeError(f"unknown field {name!r:.60}")
-        values[name] = value if name == "training" else _tuples(value)
+        values[name] = value if name == "training" else tuples(value)
         if not _fits(values[name], known[name]):
             raise TypeError(f"{name} cannot be {value!r:.60}")
     return kind(**values, **extra)

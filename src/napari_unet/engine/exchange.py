@@ -1,8 +1,8 @@
 """Models for other programs, and from them: bioimage.io packages (.zip), ONNX files (.onnx), our own files.
 
-A package holds the weights as a PyTorch state dict with `architecture.py` beside it, as ONNX where the package `onnx`
-is installed, and as our own file, from which it comes back bit by bit. No code of a package is ever run, nothing in it
-is unpickled, nothing is downloaded: a package of another program is refused with the reason.
+A package that we write holds the weights as a PyTorch state dict with `architecture.py` beside it, as ONNX where the
+package `onnx` is installed, and as our own file, from which it comes back bit by bit. Of other programs' packages the
+ONNX weights are taken (see `adopt`). No code of a package is ever run, nothing is unpickled, nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -16,31 +16,27 @@ import tempfile
 import zipfile
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .adopt import adopted, found_alone, found_in
 from .card import OBJECT_MAPS, ModelCard, UNetSpec
-from .errors import InvalidModel, LibraryError, ModelNotFound
-from .library import SUFFIX, Entry, Library
+from .errors import LibraryError
+from .foreign import Foreign
+from .library import DESCRIPTIONS, ONNX, PACKAGE, Entry, Library
+from .model import Model, content_hash, load_model_file
+from .packages import ENDINGS, OWN, opened, own_model, read_description
 from .storage import write_atomically
 from .tiling import halo, valid_output
 
 if TYPE_CHECKING:
-    from .model import Model
     from .unet import UNet
 
-PACKAGE, ONNX = ".zip", ".onnx"
 FORMAT = "0.5.12"
 OPSET = 17
-OWN = "model" + SUFFIX
-"""Under this name a package holds the model as we keep it."""
-DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
-MOST_DESCRIPTION = 1 << 20
-"""A longer description is an attack or damage."""
-MOST_MODEL = 4 << 30
 PAPER = {
     "text": "Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation (2015)",
     "doi": "10.1007/978-3-319-24574-4_28",
@@ -55,34 +51,62 @@ def export_model(library: Library, entry: Entry, path: Path) -> Path:
     ------
     InvalidModel, LibraryError
     """
-    from .model import load_model_file
-
     if path.suffix == PACKAGE:
+        if entry.card.is_foreign:
+            raise LibraryError(
+                f"{entry.card.name!r} came from another program: pass its own package on, or export .onnx."
+            )
         write_atomically(path, package(load_model_file(entry.path), entry.path.read_bytes()))
     elif path.suffix == ONNX:
-        if not find_spec("onnx"):
-            raise LibraryError(NEEDS_ONNX)
-        write_atomically(path, onnx_file(load_model_file(entry.path).network))
+        write_atomically(path, _onnx_of(load_model_file(entry.path)))
     else:
         return library.export(entry, path)
     return path
 
 
+def _onnx_of(model: Model) -> bytes:
+    if isinstance(model.network, Foreign):
+        return model.network.onnx
+    if not find_spec("onnx"):
+        raise LibraryError(NEEDS_ONNX)
+    return onnx_file(model.network)
+
+
 def import_model(library: Library, path: Path) -> Entry:
-    """Take in a model file or a package of ours as the next version of its name; what is there is not taken in twice.
+    """Take in a model as the next version of its name; what is there is not taken in twice.
+
+    Parameters
+    ----------
+    path
+        A model file, a bioimage.io package (.zip, its folder, or the description in it), or an ONNX file.
 
     Raises
     ------
     ModelNotFound, InvalidModel, LibraryError
     """
     if path.suffix == ONNX:
-        raise InvalidModel(f"{path.name} holds a network without a card, which says what goes in: import its package.")
-    if path.suffix != PACKAGE:
+        return _adopt(library, adopted(found_alone(path)))
+    if path.suffix not in (PACKAGE, *ENDINGS) and not path.is_dir():
         return library.import_file(path)
+    with opened(path) as (files, name):
+        record = read_description(files, name)
+        own = own_model(files, record) if files.size(OWN) is not None else None
+        found = found_in(files, record) if own is None else None
+    if found is not None:
+        return _adopt(library, adopted(found))
+    assert own is not None
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / OWN
-        copy.write_bytes(own_model(path))
+        copy.write_bytes(own)
         return library.import_file(copy)
+
+
+def _adopt(library: Library, model: Model) -> Entry:
+    """Add the network of another program under its name, unless a model of ours has that."""
+    card, network = model.card, model.network
+    if any(not entry.card.is_foreign for entry in library.versions(card.name)):
+        card = card.with_(name=f"{card.name} imported")
+    return library.take_in(Model(card.with_(content_hash=content_hash(card, network.state_dict())), network))
 
 
 # ---------------------------------------------------------------- out
@@ -114,7 +138,7 @@ def package(model: Model, own: bytes) -> bytes:
         "test_output.npy": _npy(answer[None]),
     }
     if find_spec("onnx"):
-        files["weights.onnx"] = onnx_file(model.network)
+        files["weights.onnx"] = onnx_file(model.unet)
     files[DESCRIPTIONS[0]] = json.dumps(description(model.card, files, torch.__version__), indent=1).encode()
     whole = io.BytesIO()
     with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -137,7 +161,7 @@ def example(card: ModelCard) -> NDArray[np.float32]:
     """Return an image ``(c, *spatial)`` of bright spots to try a model on, the same each time."""
     from scipy.ndimage import gaussian_filter
 
-    shape = (card.spec.in_channels, *input_shape(card.spec))
+    shape = (card.spec.in_channels, *input_shape(card.unet))
     noise = np.random.default_rng(2015).standard_normal(shape)
     spots = gaussian_filter(noise, sigma=(0, *(5.0,) * card.spec.dims), mode="wrap")
     spots = (spots / spots.std()).clip(0, 4)
@@ -183,7 +207,7 @@ def cover(image: NDArray[np.float32], answer: NDArray[np.float32]) -> bytes:
 
 def document(card: ModelCard) -> str:
     """Return the card as a page."""
-    spec = card.spec
+    spec = card.unet
     maps = outputs(card)
     lines = [
         f"# {card.name}, version {card.version}",
@@ -226,7 +250,7 @@ def description(card: ModelCard, files: dict[str, bytes], torch_version: str) ->
     weights: dict[str, Any] = {
         "pytorch_state_dict": {
             **file("weights.pt"),
-            "architecture": {**file("architecture.py"), "callable": "UNet", "kwargs": architecture(card.spec)},
+            "architecture": {**file("architecture.py"), "callable": "UNet", "kwargs": architecture(card.unet)},
             "pytorch_version": torch_version.partition("+")[0],
         }
     }
@@ -270,7 +294,7 @@ def _placed(card: ModelCard) -> list[dict[str, Any]]:
 
 def input_tensor(card: ModelCard) -> dict[str, Any]:
     """Describe what goes in: any size on the grid of the poolings, mirrored at the border, percentiles of the whole."""
-    spec = card.spec
+    spec = card.unet
     sizes = [{"min": n, "step": s} for n, s in zip(input_shape(spec), spec.total_stride, strict=True)]
     names = ["grey", "clicks", "counter-clicks", "mask"] if card.task == "click" else None
     names = names or [f"channel{i}" for i in range(spec.in_channels)]
@@ -294,7 +318,7 @@ def input_tensor(card: ModelCard) -> dict[str, Any]:
 
 def output_tensor(card: ModelCard) -> dict[str, Any]:
     """Describe what comes out: probabilities, and how far from the border of a tile they can be trusted."""
-    spec = card.spec
+    spec = card.unet
     spatial = []
     for axis, margin in zip(_placed(card), halo(spec), strict=True):
         eaten = -2 * margin if spec.padding == "valid" else 0
@@ -410,78 +434,3 @@ def skip_margins(spec: UNetSpec) -> list[tuple[int, ...]]:
         margins.append(tuple((a - b) // 2 for a, b in zip(skips[level], sizes, strict=True)))
         sizes = tuple(n - e for n, e in zip(sizes, eaten[level], strict=True))
     return margins[::-1]
-
-
-# ---------------------------------------------------------------- in
-
-
-def own_model(path: Path) -> bytes:
-    """Return the model file in a package of ours.
-
-    Raises
-    ------
-    ModelNotFound, InvalidModel
-        If there is no such package, it is damaged, its checksums are wrong, or another program made it.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            record = _read_description(path, archive)
-            if OWN not in names:
-                raise InvalidModel(f"{path.name} cannot be used: {_why_foreign(record)}.")
-            for name, wanted in _checksums(record):
-                if name not in names:
-                    raise InvalidModel(f"{path.name} is damaged: its file {name!r} is missing.")
-                if hashlib.sha256(_content(path, archive, name)).hexdigest() != wanted:
-                    raise InvalidModel(f"{path.name} is damaged: its file {name!r} has another checksum than it says.")
-            return _content(path, archive, OWN)
-    except FileNotFoundError as error:
-        raise ModelNotFound(f"There is no model file {path}.") from error
-    except OSError as error:
-        raise InvalidModel(f"{path} cannot be read: {error.strerror}.") from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise InvalidModel(f"{path.name} is no zip file, or it is damaged.") from error
-
-
-def _content(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    if archive.getinfo(name).file_size > MOST_MODEL:
-        raise InvalidModel(f"{path.name} cannot be used: its file {name!r} is larger than any model.")
-    return archive.read(name)
-
-
-def _read_description(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
-    import yaml
-
-    name = next((n for n in DESCRIPTIONS if n in archive.namelist()), None)
-    if name is None:
-        raise InvalidModel(f"{path.name} is no bioimage.io package: it holds no rdf.yaml.")
-    if archive.getinfo(name).file_size > MOST_DESCRIPTION:
-        raise InvalidModel(f"{path.name} is no bioimage.io package: its description is too long.")
-    try:
-        record = yaml.safe_load(archive.read(name))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidModel(f"{path.name} is damaged: its description {name} cannot be read.") from error
-    if not isinstance(record, dict) or record.get("type") != "model":
-        raise InvalidModel(f"{path.name} is a package, but not of a model.")
-    return record
-
-
-def _why_foreign(record: dict[str, Any]) -> str:
-    """Say why the package of another program cannot be used."""
-    weights = record.get("weights")
-    kinds = ", ".join(map(str, weights)) if isinstance(weights, dict) and weights else "none"
-    if kinds == "pytorch_state_dict":
-        return "its weights need Python code that comes with it, and napari-unet runs no code of a model file"
-    return f"it was not made by napari-unet, whose own networks alone are run (its weights: {kinds})"
-
-
-def _checksums(record: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the files with checksums that a description names, wherever it does."""
-    found = []
-    if isinstance(record.get("source"), str) and isinstance(record.get("sha256"), str):
-        found.append((PurePosixPath(record["source"]).name, record["sha256"]))
-    for value in record.values():
-        for inside in value if isinstance(value, list) else [value]:
-            if isinstance(inside, dict):
-                found += _checksums(inside)
-    return found

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .card import Spec, UNetSpec
 from .errors import DeviceError, OutOfMemory
+from .foreign import Foreign, Running
 from .tiling import Tile
 from .unet import UNet
 
@@ -25,6 +27,8 @@ FLOATS_A_PIXEL = 10
 """Peak memory a pixel in units of the finest level's float32 channels; `benchmarks/tiles.py` measures 5 to 7."""
 FEWEST_FLOATS = 5
 """What of them is certain."""
+FOREIGN_WIDTH = 64
+"""Channels that the finest level of another program's network is taken to have: those of 2015."""
 
 
 def available_devices() -> list[str]:
@@ -131,19 +135,28 @@ def ready(network: UNet) -> UNet:
 
 
 class Executor:
-    """A network made ready for one device. Call it with ``(n, c, *spatial)`` float32 and get float32 logits back."""
+    """A network made ready for one device. Call it with ``(n, c, *spatial)`` float32 and get float32 logits back.
 
-    def __init__(self, network: UNet, device: str) -> None:
-        self.device = device
-        self.spec = network.spec
+    The network of another program runs on the CPU, whatever the device, and gives a map of each class instead.
+    """
+
+    def __init__(self, network: UNet | Foreign, device: str) -> None:
+        self.spec: Spec = network.spec
+        self.device = "cpu" if isinstance(network, Foreign) else device
         self._layout: Any = CHANNELS_LAST[self.spec.dims]
-        with device_errors(device):
-            self._network: nn.Module = ready(network).to(device)
+        self._network: UNet | Running
+        with device_errors(self.device):
+            if isinstance(network, Foreign):
+                self._network = network.ready()
+                return
+            self._network = ready(network).to(device)
             self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network; raises OutOfMemory or DeviceError."""
+        if isinstance(self._network, Running):
+            return self._network(batch)
         kind = self.device.split(":")[0]
         with device_errors(self.device):
             x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, memory_format=self._layout)
@@ -158,7 +171,8 @@ class Executor:
 
     def check_memory(self, shape: tuple[int, ...]) -> None:
         """Raise OutOfMemory before a tile is read that cannot fit."""
-        floats = FEWEST_FLOATS * self.spec.channels[0] if self.device == "cpu" else self.spec.in_channels
+        known = isinstance(self.spec, UNetSpec) and self.device == "cpu"
+        floats = FEWEST_FLOATS * _width(self.spec) if known else self.spec.in_channels
         check_memory(4 * floats * math.prod(shape))
 
     def largest_tile(self, margin: tuple[int, ...], budget: int | None = None) -> tuple[int, ...]:
@@ -168,12 +182,17 @@ class Executor:
         """
         if budget is None:
             budget = free_memory(self.device) // 4
-        bytes_a_pixel = 4 * FLOATS_A_PIXEL * self.spec.channels[0]
+        bytes_a_pixel = 4 * FLOATS_A_PIXEL * _width(self.spec)
         edge = (budget / bytes_a_pixel) ** (1 / self.spec.dims)
         most = 1024 if self.spec.dims == 2 else 128
         return tuple(
             max(s, min(most, int(edge) - 2 * m) // s * s) for m, s in zip(margin, self.spec.total_stride, strict=True)
         )
+
+
+def _width(spec: Spec) -> int:
+    """Return the channels of the finest level."""
+    return spec.channels[0] if isinstance(spec, UNetSpec) else FOREIGN_WIDTH
 
 
 def run_tiles(

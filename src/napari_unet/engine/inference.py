@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import __version__
+from .card import ForeignSpec, ModelCard, Step, tuples
 from .doubts import doubts
-from .errors import InvalidImage, OutOfMemory
+from .errors import InvalidImage, InvalidSettings, OutOfMemory
 from .execution import Executor, pick_device, probability, run_tiles
 from .image import Image, Item
 from .levels import Levels, Part, Read
 from .model import Model
 from .objects import labels_from_maps
 from .settings import ObjectSettings, SegmentSettings
+from .steps import applied, measured
 from .tiling import TilePlan, block_around, halo
+from .unet import UNet
 
 SAMPLE = 1 << 24
 """Normalisation is exact up to this many pixels, and from a regular grid of about so many in larger images."""
@@ -96,12 +99,19 @@ class Segmented:
 
 @dataclass(frozen=True, slots=True)
 class Normalisation:
-    """Intensities `low` and `high` (one of each a channel) become 0 and 1."""
+    """Intensities `low` and `high` (one of each a channel) become 0 and 1, or what another program's network asks for."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     sample: int
     """Pixels of each channel that were looked at."""
+    steps: tuple[Step, ...] | None = None
+    """The pre-processing of another program's network, with this image's statistics; None: ours."""
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Normalisation:
+        """Return what was written down with `dataclasses.asdict` as JSON."""
+        return cls(**{name: tuples(value) for name, value in record.items()})
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Normalise ``(c, *spatial)``; raises InvalidImage if a value is not finite."""
@@ -109,17 +119,37 @@ class Normalisation:
         column = (-1,) + (1,) * (pixels.ndim - 1)
         low, high = (np.array(v, dtype=exact).reshape(column) for v in (self.low, self.high))
         result = pixels.astype(exact)
-        result -= low
-        result /= high - low
+        if self.steps is None:
+            result -= low
+            result /= high - low
+        else:
+            result = applied(self.steps, result)
         result = result.astype(np.float32, copy=False)
         if pixels.dtype.kind == "f" and not np.isfinite(result).all():
             raise InvalidImage(
                 "The image holds NaN or infinite values: replace them first, e.g. with numpy.nan_to_num."
             )
-        return result.clip(*CLIP, out=result)
+        return result.clip(*CLIP, out=result) if self.steps is None else result
 
 
-def normalisation(items: list[Item], percentiles: tuple[float, float], name: str) -> Normalisation:
+def preparation(items: list[Item], card: ModelCard, settings: SegmentSettings, name: str) -> Normalisation:
+    """Look at the whole image once and return what is done to its pixels before a model sees them.
+
+    Raises
+    ------
+    InvalidImage, InvalidSettings
+        See `normalisation`; or percentiles were chosen for a network that brings its own pre-processing.
+    """
+    if not isinstance(card.spec, ForeignSpec):
+        return normalisation(items, settings.percentiles or card.percentiles, name)
+    if settings.percentiles:
+        raise InvalidSettings(f"{card.name!r} brings its own pre-processing: leave the percentiles out.")
+    return normalisation(items, card.percentiles, name, card.spec.before)
+
+
+def normalisation(
+    items: list[Item], percentiles: tuple[float, float], name: str, steps: tuple[Step, ...] | None = None
+) -> Normalisation:
     """Look at the whole image once and return the intensities that become 0 and 1.
 
     Exact while all planes together have at most SAMPLE pixels; else from a regular grid of about that many.
@@ -150,7 +180,9 @@ def normalisation(items: list[Item], percentiles: tuple[float, float], name: str
         raise InvalidImage(
             f"Every pixel of {name!r} is {value:g}: there is nothing to segment; check channel and contrast."
         )
-    return Normalisation(tuple(map(float, low)), tuple(map(float, high)), sample.shape[1])
+    if steps is not None:
+        steps = measured(steps, sample)
+    return Normalisation(tuple(map(float, low)), tuple(map(float, high)), sample.shape[1], steps)
 
 
 def segment(
@@ -187,7 +219,8 @@ def segment(
         raise InvalidImage(f"Channel {settings.channel} was asked for, but {image.name!r} has only one.")
     device = pick_device(settings.device)
     network = network_for(model, settings.tile, device)
-    scale = normalisation(items, settings.percentiles or card.percentiles, image.name)
+    device = network.device if isinstance(network, Executor) else device
+    scale = preparation(items, card, settings, image.name)
     plan = TilePlan.make(card.spec, items[0].shape, tile_size(network, settings, items[0].shape))
     thresholds = settings.objects or card.objects
 
@@ -220,7 +253,7 @@ def segment(
                         continue
                     inner, logits = part
                     region = item.region(inner)
-                    chance = probability(logits, is_objects)
+                    chance = logits if card.is_foreign else probability(logits, is_objects)
                     if probabilities is not None:
                         probabilities[(slice(None), *region)] = chance.reshape(
                             probabilities[(slice(None), *region)].shape
@@ -237,7 +270,10 @@ def segment(
                 smallest = max(SMALLEST_TILE, *card.spec.total_stride)
                 if max(plan.step) <= smallest:
                     raise
-                plan = TilePlan.make(card.spec, item.shape, tuple(max(smallest, n // 2) for n in plan.step))
+                smaller = TilePlan.make(card.spec, item.shape, tuple(max(smallest, n // 2) for n in plan.step))
+                if smaller == plan:  # the network takes tiles of one size
+                    raise
+                plan = smaller
                 tiles = done + _steps(network, plan) * (len(items) - number)
         if stitched is not None:
             # half precision here too, so that `relabel` with the same thresholds gives the same objects
@@ -252,8 +288,10 @@ def segment(
 
 def network_for(model: Model, tile: int | None, device: str) -> Levels | Executor:
     """Return the network made ready: level by level where that is faster and no size of tiles is asked for."""
-    by_level = tile is None and Levels.can_run(model.card.spec, device)
-    return Levels(model.network) if by_level else Executor(model.network, device)
+    network = model.network
+    if isinstance(network, UNet) and tile is None and Levels.can_run(network.spec, device):
+        return Levels(network)
+    return Executor(network, device)
 
 
 def tile_size(network: Levels | Executor, settings: SegmentSettings, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -180,10 +180,11 @@ def teach(
 
     Raises
     ------
-    InvalidAnnotation, InvalidImage
-        If nothing can be learned from the lessons.
+    InvalidModel, InvalidAnnotation, InvalidImage
+        If the model came from another program, or nothing can be learned from the lessons.
     OutOfMemory, DeviceError
     """
+    model.card.check_it_learns()
     parent = model.card.identity
     classes, colors = tuple(classes) or model.card.classes, tuple(colors) or model.card.colors
     known = len(model.card.classes)

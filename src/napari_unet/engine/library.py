@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 SHIPPED = Path(__file__).parent.parent / "weights"
 SUFFIX = ".safetensors"
+PACKAGE, ONNX = ".zip", ".onnx"
+DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
+"""What a package of the bioimage.io may call its description."""
 NAME = re.compile(r"[\w][\w .+-]{0,99}")
 """What a model may be called; above all no path."""
 
@@ -218,7 +221,10 @@ class Library:
         """
         from .model import load_model_file
 
-        model = load_model_file(path)
+        return self.take_in(load_model_file(path))
+
+    def take_in(self, model: Model) -> Entry:
+        """Add a model unless a version of its name has the same weights already; returns that, or the new one."""
         for entry in self.versions(model.card.name):
             if entry.card.content_hash == model.card.content_hash:
                 return entry

@@ -14,14 +14,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .card import MOST_HEADER, PALETTE, ModelCard, read_card
+from .card import MOST_HEADER, PALETTE, ForeignSpec, ModelCard, read_card
 from .errors import InvalidModel
+from .foreign import Foreign, checked
 from .storage import write_atomically
 from .unet import UNet
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 MOST_BYTES = 1 << 30
 """A larger file is refused; the network of 2015 has 124 MB."""
+ONNX = "onnx"
+"""The tensor that holds the network of another program, byte by byte."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,14 +32,27 @@ class Model:
     """A network (on the CPU, float32, evaluation mode) and its card. Never changed: training returns a new one."""
 
     card: ModelCard
-    network: UNet
+    network: UNet | Foreign
+
+    @property
+    def unet(self) -> UNet:
+        """The network, where it is one of ours.
+
+        Raises
+        ------
+        InvalidModel
+            If it came from another program.
+        """
+        if isinstance(self.network, Foreign):
+            raise InvalidModel(self.card.cannot_learn)
+        return self.network
 
 
 def new_model(card: ModelCard, seed: int = 0) -> Model:
     """Return an untrained model with the weights of `seed`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Model(card, UNet(card.spec).eval())
+        return Model(card, UNet(card.unet).eval())
 
 
 def extend_classes(model: Model, names: Sequence[str], colors: Sequence[str] = ()) -> Model:
@@ -49,7 +65,7 @@ def extend_classes(model: Model, names: Sequence[str], colors: Sequence[str] = (
     InvalidModel
         If the model is not `semantic`, or a class of that name is there.
     """
-    card, spec = model.card, model.card.spec
+    card, spec = model.card, model.card.unet
     if card.task != "semantic":
         raise InvalidModel(f"Classes cannot be added to {card.name!r}: it finds {card.classes[-1]}; make a new model.")
     classes = (*card.classes, *names)
@@ -58,11 +74,11 @@ def extend_classes(model: Model, names: Sequence[str], colors: Sequence[str] = (
     chosen = (*colors, *(PALETTE[i % len(PALETTE)] for i in range(len(card.classes) + len(colors), len(classes))))
     spec = replace(spec, out_channels=len(classes))
     extended = card.with_(spec=spec, classes=classes, colors=(*card.colors, *chosen))
-    tensors = dict(model.network.state_dict())
+    tensors = dict(model.unet.state_dict())
     for name in ("head.weight", "head.bias"):
         old = tensors[name]
         tensors[name] = torch.cat([old, old.mean(dim=0, keepdim=True).expand(len(names), *old.shape[1:])])
-    network = new_model(extended).network
+    network = new_model(extended).unet
     network.load_state_dict(tensors)
     return Model(extended, network)
 
@@ -76,20 +92,17 @@ def load_model_file(path: Path) -> Model:
         If there is no such file, it is damaged, or its tensors do not fit its card.
     """
     card = read_card(path)
+    if isinstance(card.spec, ForeignSpec):
+        tensors = _read_tensors(path, card, MOST_BYTES)
+        if set(tensors) != {ONNX} or tensors[ONNX].dtype != torch.uint8:
+            raise InvalidModel(f"{path.name} does not hold the network of another program, as its card says.")
+        content = tensors[ONNX].numpy().tobytes()
+        checked(content)
+        return Model(card, Foreign(card.spec, content))
     with torch.device("meta"):
         network = UNet(card.spec)
     wanted = network.state_dict()
-    most = 2 * MOST_HEADER + sum(t.numel() * t.dtype.itemsize for t in wanted.values())
-    try:
-        if path.stat().st_size > min(most, MOST_BYTES):
-            raise InvalidModel(f"{path.name} holds more than the network on its card can need: it is not one of ours.")
-        tensors = load(path.read_bytes())
-    except (SafetensorError, OSError, MemoryError) as error:
-        raise InvalidModel(f"{path.name} is damaged: {error}.") from error
-    if (found := content_hash(card, tensors)) != card.content_hash:
-        raise InvalidModel(
-            f"{path.name} was changed after it was saved (hash {found[:12]}, expected {card.content_hash[:12]})."
-        )
+    tensors = _read_tensors(path, card, sum(t.numel() * t.dtype.itemsize for t in wanted.values()))
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in wanted.items()}:
         raise InvalidModel(f"The tensors of {path.name} do not fit the network on its card.")
     for name, tensor in tensors.items():
@@ -101,6 +114,21 @@ def load_model_file(path: Path) -> Model:
         {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, strict=True, assign=True
     )
     return Model(card, network.eval())
+
+
+def _read_tensors(path: Path, card: ModelCard, most: int) -> dict[str, Tensor]:
+    """Read the tensors of a file, which its network can have `most` bytes of, and check that they are what was saved."""
+    try:
+        if path.stat().st_size > min(2 * MOST_HEADER + most, MOST_BYTES):
+            raise InvalidModel(f"{path.name} holds more than the network on its card can need: it is not one of ours.")
+        tensors = load(path.read_bytes())
+    except (SafetensorError, OSError, MemoryError) as error:
+        raise InvalidModel(f"{path.name} is damaged: {error}.") from error
+    if (found := content_hash(card, tensors)) != card.content_hash:
+        raise InvalidModel(
+            f"{path.name} was changed after it was saved (hash {found[:12]}, expected {card.content_hash[:12]})."
+        )
+    return tensors
 
 
 def content_hash(card: ModelCard, tensors: dict[str, Tensor]) -> str:
@@ -134,6 +162,8 @@ def save_model(model: Model, path: Path, *, half: bool = False, new: bool = Fals
     created = model.card.created or datetime.now(UTC).isoformat(timespec="seconds")
     card = model.card.with_(content_hash=content_hash(model.card, tensors), created=created)
     write_atomically(path, save(tensors, metadata={"napari_unet": card.to_json()}), new=new)
+    if isinstance(model.network, Foreign):
+        return Model(card, model.network)
     network = copy.deepcopy(model.network)
     network.load_state_dict({n: t.float() if t.is_floating_point() else t for n, t in tensors.items()})
     return Model(card, network)

@@ -45,7 +45,7 @@ from .inference import (
     SMALLEST_TILE,
     Normalisation,
     network_for,
-    normalisation,
+    preparation,
     read_normalised,
     record_of,
     tile_size,
@@ -326,11 +326,9 @@ class Run:
     def scale(self) -> Normalisation:
         """Found by a look at the whole image, once, also when the run is resumed."""
         if not self.work.has("scale"):
-            percentiles = self.settings.segment.percentiles or self.model.card.percentiles
-            found = normalisation(self.items, percentiles, self.image.name)
-            self.work.mark("scale", low=np.array(found.low), high=np.array(found.high), sample=np.array(found.sample))
-        known = self.work.read("scale")
-        return Normalisation(tuple(known["low"].tolist()), tuple(known["high"].tolist()), int(known["sample"]))
+            found = preparation(self.items, self.model.card, self.settings.segment, self.image.name)
+            self.work.mark("scale", found=np.array(json.dumps(asdict(found))))
+        return Normalisation.from_record(json.loads(str(self.work.read("scale")["found"])))
 
     def events(self) -> Iterator[RegionDone | RegionsDone]:
         """Compute what is not done."""

@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .card import UNetSpec
+from .card import ForeignSpec, Spec, UNetSpec
 from .errors import InvalidSettings
 
 CONVOLUTIONS = 2
@@ -83,12 +83,15 @@ def valid_output(spec: UNetSpec, axis: int, size: int) -> int | None:
     return size if size > 0 else None
 
 
-def halo(spec: UNetSpec) -> tuple[int, ...]:
+def halo(spec: Spec) -> tuple[int, ...]:
     """Return the context in pixels that a tile needs on each side, per axis.
 
     For "same" convolutions: the dependency of an aligned block, rounded up to the total stride, so that the outer part
-    starts on the pooling grid too. For "valid" ones: the border that the convolutions eat.
+    starts on the pooling grid too. For "valid" ones: the border that the convolutions eat. For the network of another
+    program: what its author says, rounded likewise where a tile of a fixed size leaves room for it.
     """
+    if isinstance(spec, ForeignSpec):
+        return tuple(_foreign_margins(spec, axis)[0] for axis in range(spec.dims))
     result = []
     for axis, stride in enumerate(spec.total_stride):
         if spec.padding == "valid":
@@ -100,6 +103,21 @@ def halo(spec: UNetSpec) -> tuple[int, ...]:
             reach = max(-low, high - block)
             result.append(-(-reach // stride) * stride)
     return tuple(result)
+
+
+def _foreign_margins(spec: ForeignSpec, axis: int) -> Interval:
+    """Return the context before and behind what a tile contributes, at least."""
+    stride, eaten, rim = spec.total_stride[axis], spec.eaten[axis], spec.halo[axis]
+    before, behind = eaten + -(-rim // stride) * stride, eaten + rim
+    room = spec.smallest[axis] - before - behind
+    return (before, behind) if spec.step[axis] or room >= stride else (behind, behind)
+
+
+def accepted(spec: Spec, edge: int) -> tuple[int, ...]:
+    """Return the shape of a tile about `edge` wide that a network takes."""
+    if not isinstance(spec, ForeignSpec):
+        return tuple(max(s, edge // s * s) for s in spec.total_stride)
+    return tuple(n + max(0, edge - n) // (s or edge + 1) * s for n, s in zip(spec.smallest, spec.step, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +157,7 @@ class TilePlan:
     lead: tuple[int, ...]
 
     @classmethod
-    def make(cls, spec: UNetSpec, shape: tuple[int, ...], tile: tuple[int, ...]) -> TilePlan:
+    def make(cls, spec: Spec, shape: tuple[int, ...], tile: tuple[int, ...]) -> TilePlan:
         """Plan tiles whose inner part is about `tile`: rounded down to the stride, evened out, no larger than the image.
 
         Raises
@@ -147,13 +165,12 @@ class TilePlan:
         InvalidSettings
             If `tile` is smaller than the total stride.
         """
+        if isinstance(spec, ForeignSpec):
+            return cls._foreign(spec, shape, tile)
         margin = halo(spec)
         step, before, after, lead = [], [], [], []
         for axis, (size, wanted, stride) in enumerate(zip(shape, tile, spec.total_stride, strict=True)):
-            if wanted < stride:
-                raise InvalidSettings(f"A tile of {wanted} pixels is too small for this model: use {stride} or more.")
-            blocks = math.ceil(size / (wanted // stride * stride))
-            inner = -(-math.ceil(size / blocks) // stride) * stride
+            inner = _evened_out(size, wanted, stride)
             if spec.padding == "valid":
                 outer = next(
                     n for n in itertools.count(inner + 2 * margin[axis]) if (valid_output(spec, axis, n) or 0) >= inner
@@ -167,6 +184,24 @@ class TilePlan:
                 lead.append(margin[axis])
             step.append(inner)
         return cls(shape, tuple(step), tuple(before), tuple(after), tuple(lead))
+
+    @classmethod
+    def _foreign(cls, spec: ForeignSpec, shape: tuple[int, ...], tile: tuple[int, ...]) -> TilePlan:
+        step, after = [], []
+        before = halo(spec)
+        for axis, (size, wanted, stride) in enumerate(zip(shape, tile, spec.total_stride, strict=True)):
+            smallest, grows = spec.smallest[axis], spec.step[axis]
+            behind = _foreign_margins(spec, axis)[1]
+            if grows:
+                inner = _evened_out(size, wanted, stride)
+                outer = smallest + max(0, -(-(before[axis] + inner + behind - smallest) // grows)) * grows
+            else:
+                outer, room = smallest, smallest - before[axis] - behind
+                inner = room // stride * stride or room
+            step.append(inner)
+            after.append(outer - inner - before[axis])
+        lead = tuple(b - e for b, e in zip(before, spec.eaten, strict=True))
+        return cls(shape, tuple(step), before, tuple(after), lead)
 
     @property
     def outer(self) -> tuple[int, ...]:
@@ -197,7 +232,15 @@ class TilePlan:
         return sorted(self, key=distance)
 
 
-def block_around(spec: UNetSpec, shape: tuple[int, ...], region: tuple[slice, ...], edge: int) -> tuple[slice, ...]:
+def _evened_out(size: int, wanted: int, stride: int) -> int:
+    """Return the size of tiles of about `wanted` pixels, all of them multiples of the stride and about equally large."""
+    if wanted < stride:
+        raise InvalidSettings(f"A tile of {wanted} pixels is too small for this model: use {stride} or more.")
+    blocks = math.ceil(size / (wanted // stride * stride))
+    return -(-math.ceil(size / blocks) // stride) * stride
+
+
+def block_around(spec: Spec, shape: tuple[int, ...], region: tuple[slice, ...], edge: int) -> tuple[slice, ...]:
     """Return a block of an image about `edge` wide around the middle of a region, its corner on the pooling grids."""
     block = []
     for size, seen, stride in zip(shape, region, spec.total_stride, strict=True):

@@ -202,10 +202,11 @@ def fine_tune(
 
     Raises
     ------
-    InvalidAnnotation
-        If nothing can be learned from `data`.
+    InvalidModel, InvalidAnnotation
+        If the model came from another program, or nothing can be learned from `data`.
     OutOfMemory, DeviceError
     """
+    model.card.check_it_learns()
     data.check(model.card)
     device = pick_device(settings.device)
     yield from optimise(
@@ -238,7 +239,7 @@ def optimise(
     """
     device, card = pick_device(settings.device), model.card
     layout: Any = CHANNELS_LAST[card.spec.dims]
-    network = copy.deepcopy(model.network).to(device).requires_grad_(True)
+    network = copy.deepcopy(model.unet).to(device).requires_grad_(True)
     network.to(memory_format=layout)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
     start = [p.detach().clone() for p in network.parameters()]

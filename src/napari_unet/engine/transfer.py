@@ -33,7 +33,7 @@ def semantic_from(model: Model, classes: tuple[str, str] = ("background", "foreg
     def halved(name: str, tensor: Tensor) -> Tensor:
         return torch.stack([-tensor[0] / 2, tensor[0] / 2]) if name.startswith("head.") else tensor
 
-    spec = replace(card.spec, out_channels=2)
+    spec = replace(card.unet, out_channels=2)
     new_card = replace(card, task="semantic", classes=classes, colors=(), spec=spec)
     return Model(new_card, _network(model, spec, halved))
 
@@ -49,7 +49,7 @@ def in_3d(model: Model, strides: tuple[tuple[int, ...], ...] = (), kernels: tupl
     strides, kernels
         As in `UNetSpec`; empty: strides of 1 along z, kernels of 3 along z.
     """
-    old = model.card.spec
+    old = model.card.unet
     strides = strides or tuple((1, *s) for s in old.strides)
     kernels = kernels or tuple((3, *k) for k in old.kernels)
     spec = replace(old, dims=3, strides=strides, kernels=kernels)
@@ -108,6 +108,7 @@ def start_model(
         spec = UNetSpec(dims=dims, in_channels=channels, out_channels=outputs, channels=widths)
         return new_model(ModelCard(name, "semantic" if task == "semantic" else "objects", spec, classes), seed)
     old = parent.card
+    old.check_it_learns()
     if task == "objects" and old.task != "objects":
         raise InvalidModel(f"{old.name!r} finds classes, not objects: start from nothing, or from another model.")
     if old.spec.in_channels != channels or old.spec.dims > dims:
@@ -132,6 +133,6 @@ def _network(model: Model, spec: UNetSpec, change: Callable[[str, Tensor], Tenso
     """Return the network of `spec` with the changed tensors of `model`."""
     with torch.device("meta"):
         network = UNet(spec)
-    tensors = {name: change(name, t.detach()).clone() for name, t in model.network.state_dict().items()}
+    tensors = {name: change(name, t.detach()).clone() for name, t in model.unet.state_dict().items()}
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()

@@ -24,8 +24,6 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from ..engine.exchange import PACKAGE
-from ..engine.library import SUFFIX
 from ..engine.log import keep_log
 from . import jobs
 from .batch_panel import BatchPanel
@@ -37,7 +35,7 @@ from .comparing import Comparing
 from .learning import Learning
 from .live import Live
 from .live_panel import LivePanel
-from .models_panel import ModelsPanel
+from .models_panel import ModelsPanel, is_model
 from .preferences import Preferences
 from .segment_panel import SegmentPanel, form_layout, in_time, label, narrow
 from .session import Message, Progress, Session
@@ -228,7 +226,8 @@ class UNetDock(QWidget):
             for i, entry in enumerate(session.models):
                 card = entry.card
                 self.model.addItem(f"{card.name}" if entry.shipped else f"{card.name} (version {card.version})", entry)
-                about = f"{card.description or card.name} ({card.spec.dims}D, {card.task}, version {card.version})"
+                kind = "of another program" if card.is_foreign else card.task
+                about = f"{card.description or card.name} ({card.spec.dims}D, {kind}, version {card.version})"
                 tip = f"<qt>{escape(about)}</qt>"  # the words come from files of strangers
                 self.model.setItemData(i, tip, Qt.ItemDataRole.ToolTipRole)
                 if session.entry is not None and entry.path == session.entry.path:
@@ -290,7 +289,7 @@ class UNetDock(QWidget):
 def dropped_model(event: QDropEvent) -> Path | None:
     """Return the model file that is dragged or dropped; None: something else."""
     paths = [Path(url.toLocalFile()) for url in event.mimeData().urls() if url.isLocalFile()]
-    return next((path for path in paths if path.suffix in (SUFFIX, PACKAGE)), None)
+    return next((path for path in paths if is_model(path)), None)
 
 
 def segment_active(viewer: napari.viewer.Viewer) -> None:

@@ -17,7 +17,7 @@ from psygnal import Signal
 from ..engine.card import PALETTE
 from ..engine.errors import NapariUnetError
 from ..engine.image import Image
-from ..engine.library import Entry
+from ..engine.library import Entry, Library
 from ..engine.settings import SegmentSettings, TrainSettings
 from . import layers
 from .annotating import Page, Scheme
@@ -155,7 +155,7 @@ class Learning:
             return "There is no model yet: press New model."
         if entry.card.task == "click":
             return f"The model {entry.card.name!r} answers clicks: choose another one, or press New model."
-        return ""
+        return entry.card.cannot_learn
 
     # ---- painting
 
@@ -193,6 +193,9 @@ class Learning:
 
     def add_class(self, name: str) -> None:
         """Add a class; the model learns it in the next round."""
+        if problem := self.obstacle():
+            self.session.tell(problem, is_error=True)
+            return
         scheme = self.scheme
         color = PALETTE[len(scheme.names) % len(PALETTE)]
         self._use(replace(scheme, names=(*scheme.names, name), colors=(*scheme.colors, color)))
@@ -422,16 +425,21 @@ class Learning:
         self.session.tell(f"Exported: {path.name}.")
 
     def import_file(self, path: Path) -> None:
-        """Take a model file in and put it in use."""
-        from ..engine.exchange import import_model
+        """Take a model file or a package in and put it in use; in the background, since other programs' are tried first."""
+        taken: list[Entry] = []
 
-        try:
-            entry = import_model(self.session.library, path)
-        except NapariUnetError as error:
-            self.session.tell(str(error), is_error=True)
-            return
-        self._put_in_use(entry)
-        self.session.tell(f"Imported: {entry.card.name!r}.")
+        def imported() -> None:
+            self._put_in_use(taken[0])
+            self.session.tell(f"Imported: {taken[0].card.name!r}.")
+
+        self.session.run(
+            partial(_importing, self.session.library, path),
+            f"Importing {path.name} ...",
+            on_event=taken.append,
+            on_done=imported,
+            on_error=lambda error: self.session.tell(in_one_sentence(error), is_error=True),
+            on_cancelled=lambda: self.session.tell("Cancelled; nothing was imported."),
+        )
 
     def delete(self, entry: Entry) -> None:
         """Delete a version."""
@@ -715,6 +723,12 @@ def _teaching(
     from ..engine.model import load_model_file
 
     yield from teach(load_model_file(path), lessons, settings, name=name, classes=scheme.names, colors=scheme.colors)
+
+
+def _importing(library: Library, path: Path) -> Generator[Entry, None, None]:
+    from ..engine.exchange import import_model
+
+    yield import_model(library, path)
 
 
 def _saving(library: Any, model: Model) -> Generator[Entry, None, None]:

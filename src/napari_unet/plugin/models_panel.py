@@ -21,15 +21,17 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from ..engine.card import ForeignSpec, ModelCard
 from ..engine.errors import NapariUnetError
-from ..engine.library import SUFFIX, Entry
+from ..engine.library import DESCRIPTIONS, ONNX, PACKAGE, SUFFIX, Entry
 from .learning import Learning
 
 TO = f"Models (*{SUFFIX});;bioimage.io packages (*.zip);;ONNX (*.onnx)"
 RENAME = "Give the model another name, with all its versions."
 DELETE = "Delete the selected version."
 SHIPPED = "This model is part of the program: duplicate it to have one of your own."
-FROM = f"Models (*{SUFFIX} *.zip)"
+FROM = f"Models (*{SUFFIX} *.zip *.onnx rdf.yaml bioimageio.yaml)"
+BRING = "Take in a model file, a bioimage.io package or an ONNX network; it may also be dropped on the dock."
 
 
 def button(text: str, tip: str, pressed: Callable[[], object]) -> QPushButton:
@@ -53,7 +55,7 @@ class History(QWidget):
         self.keep = button("Keep as ...", "Keep the selected version under a name of its own.", self._on_keep)
         self.export = button("Export ...", "Copy the selected version to a file.", self._on_export)
         self.delete = button("Delete", "Delete the selected version.", self._on_delete)
-        self.bring = button("Import ...", "Take in a model file.", self._on_import)
+        self.bring = button("Import ...", BRING, self._on_import)
         grid = QGridLayout()
         grid.setSpacing(4)
         for i, each in enumerate((self.back, self.keep, self.export, self.bring, self.delete)):
@@ -140,6 +142,7 @@ class ModelsPanel(QWidget):
         self.tree.itemDoubleClicked.connect(lambda *_: self._on_use())
         self.card = QLabel("Choose a model to see its card.")
         self.card.setWordWrap(True)
+        self.card.setTextFormat(Qt.TextFormat.PlainText)  # the words come from files of strangers
         self.card.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.use = button(
             "Use for this image", "Put the selected version in use; also by a double click.", self._on_use
@@ -147,9 +150,7 @@ class ModelsPanel(QWidget):
         self.copy = button("Duplicate ...", "Keep the selected version as a model of its own.", self._on_duplicate)
         self.rename = button("Rename ...", RENAME, self._on_rename)
         self.export = button("Export ...", "To a file, a bioimage.io package, or ONNX.", self._on_export)
-        self.bring = button(
-            "Import ...", "Take in a model file; it may also be dropped on this panel.", self._on_import
-        )
+        self.bring = button("Import ...", BRING, self._on_import)
         self.delete = button("Delete", DELETE, self._on_delete)
         grid = QGridLayout()
         grid.setSpacing(4)
@@ -311,9 +312,29 @@ def card_in_words(entry: Entry) -> str:
         f"Takes {spec.dims}D, {spec.in_channels} channel{'s' * (spec.in_channels > 1)}.",
         f"Objects of about {card.diameter:g} pixels." if card.diameter else "",
         f"Trained from {card.parent.partition(':')[0]}." if card.parent else "",
-        f"Licence of the training data: {card.licence}." if card.licence else "",
+        f"Licence of the training data: {card.licence}." if card.licence and not card.is_foreign else "",
+        *(_origin_in_words(card) if card.is_foreign else ()),
     ]
     return "\n".join(line for line in lines if line)
+
+
+def _origin_in_words(card: ModelCard) -> list[str]:
+    """Say where the network of another program came from, and what can be done with it."""
+    assert isinstance(card.spec, ForeignSpec)
+    rim = max(card.spec.halo) + max(card.spec.eaten)
+    return [
+        f"From {card.source}.",
+        f"Licence: {card.licence}.",
+        *(f"Cite: {line}" for line in card.cite.splitlines()),
+        f"It segments but cannot be trained; its tiles agree as far as the {rim} pixels of context that were given suffice.",
+    ]
+
+
+def is_model(path: Path) -> bool:
+    """Tell whether a file or folder looks like a model that can be imported."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in DESCRIPTIONS)
+    return path.suffix in (SUFFIX, PACKAGE, ONNX) or path.name in DESCRIPTIONS
 
 
 def ask_export(parent: QWidget, learning: Learning, entry: Entry) -> None:

@@ -397,7 +397,7 @@ class NewModel(QDialog):
         self.channels.setRange(1, 64)
         self.start = narrow(QComboBox())
         self.start.addItem("nothing: learn from your strokes alone", None)
-        if used is not None and used.card.task != "click":
+        if used is not None and used.card.task != "click" and not used.card.is_foreign:
             self.start.addItem(f"{used.card.name!r}: learn faster", used)
             self.start.setCurrentIndex(1)
         form = form_layout()
