@@ -23,6 +23,8 @@ from napari_unet.engine.library import Library
 from napari_unet.engine.model import new_model
 from napari_unet.samples import load as load_sample
 
+from .engine import zoo
+
 SPEC = UNetSpec(channels=(4, 8), out_channels=2)
 
 
@@ -712,3 +714,26 @@ def test_a_report_says_what_was_done(run, tmp_path: Path) -> None:
         log = archive.read("napari-unet.log").decode()
     assert "INFO command: segment a.tif --model nothing -o b.tif" in log
     assert "ERROR There is no model 'nothing'" in log
+
+
+def test_the_network_of_another_program_is_imported_listed_and_used(run) -> None:
+    pytest.importorskip("onnxruntime", reason='needs the extra "onnx"')
+    zoo.package(Path("cells.zip"), zoo.cells())
+    status, out, _ = run("models", "import", "cells.zip")
+    assert (status, out.partition(":")[0]) == (0, "Cells of somebody@1")
+    listed = " ".join(run("models", "list")[1].split())
+    assert "Cells of somebody@1 semantic 2D, 1 channel another program" in listed
+    shown = run("models", "show", "Cells of somebody")[1]
+    assert "from         cells.zip (bioimage.io package) by A. Body" in shown
+    assert "cite         Body: Cells (2024) 10.1000/182" in shown
+    tifffile.imwrite("image.tif", noise(70, 64))
+    assert run("segment", "image.tif", "-o", "out.tif", "--model", "Cells of somebody")[0] == 0
+    assert tifffile.imread("out.tif").max() == 1
+    tifffile.imwrite("strokes.tif", np.ones((70, 64), dtype=np.uint8))
+    arguments = ("--image", "image.tif", "--annotation", "strokes.tif", "--name", "mine", "--from", "Cells of somebody")
+    status, _, err = run("train", *arguments)
+    assert status == 1
+    assert err.splitlines()[-1] == (
+        "napari-unet: 'Cells of somebody' came from another program: it segments, but cannot be trained; "
+        "choose a model of ours."
+    )

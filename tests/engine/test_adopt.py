@@ -80,7 +80,9 @@ def predicted(path: Path, pixels: np.ndarray, monkeypatch, tmp_path: Path, block
     monkeypatch.setenv("BIOIMAGEIO_CACHE_PATH", str(tmp_path / "cache"))
     core = pytest.importorskip("bioimageio.core")
     summary = core.test_description(path, devices=["cpu"])
-    assert summary.status == "passed", [(d.name, [e.msg for e in d.errors]) for d in summary.details if d.status == "failed"]
+    assert summary.status == "passed", [
+        (d.name, [e.msg for e in d.errors]) for d in summary.details if d.status == "failed"
+    ]
     (output,) = core.predict(model=str(path), inputs=pixels, blocksize_parameter=blocks).members.values()
     return np.asarray(output.data)[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from napari_unet.engine.model import Model, load_model_file
 from napari_unet.engine.settings import TrainSettings
 from napari_unet.plugin.learning import NOTHING, Learning, Verdict
 
+from ..engine import zoo
 from .fakes import bright_is_foreground
 from .test_annotating import paint
 from .test_session import two_squares
@@ -461,7 +463,7 @@ def test_a_new_model_that_cannot_be_says_why(learning: Learning, session) -> Non
     assert session.entry.card.name == "bright"
 
 
-def test_versions_are_named_exported_imported_and_deleted(learning: Learning, session, tmp_path: Path) -> None:
+def test_versions_are_named_exported_imported_and_deleted(learning: Learning, session, jobs, tmp_path: Path) -> None:
     first = session.entry
     learning.name_version(first, "best")
     assert session.entry.card.name == "best"
@@ -471,4 +473,43 @@ def test_versions_are_named_exported_imported_and_deleted(learning: Learning, se
     learning.delete(session.entry)
     assert session.entry.card.name != "best"
     learning.import_file(tmp_path / "best.safetensors")
+    jobs.finish()
     assert session.entry.card.name == "best"
+
+
+def test_a_file_that_is_no_model_says_so_and_changes_nothing(
+    learning: Learning, session, jobs, heard, tmp_path
+) -> None:
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    before = session.entry
+    learning.import_file(tmp_path / "bad.zip")
+    jobs.finish()
+    assert heard[-1].text == "bad.zip is no zip file, or it is damaged."
+    assert session.entry is before
+
+
+@pytest.fixture
+def foreign(learning: Learning, session, jobs, tmp_path: Path) -> Learning:
+    """A network of another program is in use."""
+    pytest.importorskip("onnxruntime", reason='needs the extra "onnx"')
+    learning.import_file(zoo.package(tmp_path / "cells.zip", zoo.cells()))
+    jobs.finish()
+    assert session.entry.card.name == "Cells of somebody"
+    return learning
+
+
+def test_the_network_of_another_program_segments(foreign: Learning, session, viewer, jobs) -> None:
+    viewer.add_image(np.random.default_rng(0).integers(0, 255, (64, 70)).astype(np.uint8), name="noise")
+    session.segment()
+    jobs.finish()
+    assert viewer.layers[-1].data.max() == 1
+
+
+def test_but_it_cannot_be_trained_and_every_press_says_so(foreign: Learning, session, viewer, jobs, heard) -> None:
+    viewer.add_image(np.zeros((64, 70), dtype=np.uint8), name="black")
+    why = "'Cells of somebody' came from another program: it segments, but cannot be trained; choose a model of ours."
+    for press in (foreign.annotate, foreign.train, partial(foreign.add_class, "wall")):
+        session.tell("")
+        press()
+        assert heard[-1].text == why
+    assert why in foreign.new_model("mine", "semantic", ("background", "cell"), 2, 1, session.entry)

@@ -15,6 +15,7 @@ from napari_unet.plugin.dock import UNetDock, dropped_model
 from napari_unet.plugin.learning import Learning
 from napari_unet.plugin.models_panel import ModelsPanel
 
+from ..engine import zoo
 from .fakes import bright_is_foreground
 
 
@@ -109,14 +110,38 @@ def drop(path: Path) -> QDropEvent:
     return event
 
 
-def test_a_model_file_dropped_on_the_dock_is_taken_in(qtbot, viewer, session, tmp_path: Path) -> None:
+def test_a_model_file_dropped_on_the_dock_is_taken_in(qtbot, viewer, session, jobs, tmp_path: Path) -> None:
     dock = UNetDock(viewer, session)
     qtbot.addWidget(dock)
     path = export_model(session.library, session.library.find("pair"), tmp_path / "pair.safetensors")
     session.library.delete(session.library.find("pair"))
     dock.dropEvent(drop(path))
+    jobs.finish()
     assert session.library.find("pair").card.version == 1
     dock.shut()
+
+
+@pytest.mark.parametrize("name", ["cells.zip", "cells.onnx", "rdf.yaml", "."])
+def test_packages_and_networks_of_others_may_be_dropped_too(tmp_path: Path, name: str) -> None:
+    (tmp_path / "rdf.yaml").touch()
+    assert dropped_model(drop(tmp_path / name)) == tmp_path / name
+
+
+def test_the_card_of_another_programs_network_says_where_it_came_from(
+    qtbot, session, learning, jobs, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxruntime", reason='needs the extra "onnx"')
+    panel = ModelsPanel(learning)
+    qtbot.addWidget(panel)
+    learning.import_file(zoo.package(tmp_path / "cells.zip", zoo.cells()))
+    jobs.finish()
+    panel.tree.setCurrentItem(item(panel, "Cells of somebody"))
+    assert panel.card.text().splitlines()[-4:] == [
+        "From cells.zip (bioimage.io package) by A. Body.",
+        "Licence: MIT.",
+        "Cite: Body: Cells (2024) 10.1000/182",
+        "It segments but cannot be trained; its tiles agree as far as the 8 pixels of context that were given suffice.",
+    ]
 
 
 def test_an_image_dropped_on_the_dock_is_none_of_its_business() -> None:
