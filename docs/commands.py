@@ -26,7 +26,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def _shortcuts() -> list[tuple[str, str]]:
     """Read the list as text: importing the plugin would need a window."""
-    source = (Path(napari_unet.__file__).parent / "plugin" / "commands.py").read_text("utf-8")
+    source = (Path(napari_unet.__file__).parent / "plugin" / "shortcuts.py").read_text("utf-8")
     lines = ast.parse(source).body
     return next(
         ast.literal_eval(x.value) for x in lines if isinstance(x, ast.Assign) and x.targets[0].id == "SHORTCUTS"

@@ -5,17 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from npe2 import PluginManifest
 from qtpy.QtGui import QGuiApplication
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QMessageBox, QWidget
 
+import napari_unet
+from napari_unet.plugin import commands
 from napari_unet.plugin.choice import NO_IMAGE
 from napari_unet.plugin.dock import UNetDock, in_time
 from napari_unet.plugin.preferences import Preferences
+from napari_unet.plugin.shortcuts import KEYS
+from napari_unet.plugin.verbs import VERBS
 
 from .test_session import two_squares
+
+MANIFEST = Path(napari_unet.__file__).with_name("napari.yaml")
 
 
 @pytest.fixture
@@ -161,3 +169,39 @@ def test_the_device_can_be_chosen(dock, qtbot) -> None:
 )
 def test_time_is_said_in_words(seconds: float | None, words: str) -> None:
     assert in_time(seconds) == words
+
+
+def test_every_verb_has_a_button_and_a_command(dock) -> None:
+    assert all(verb.button(dock).text() for verb in VERBS.values())
+    known = {c.python_name for c in PluginManifest.from_file(MANIFEST).contributions.commands}
+    commands = {f"napari_unet.plugin.commands:{name}" for name in VERBS if name != "segment"}
+    assert commands <= known
+
+
+def test_the_key_of_a_verb_is_on_its_button_or_in_its_tooltip(dock) -> None:
+    for name, key in KEYS.items():
+        button = VERBS[name].button(dock)
+        assert key in f"{button.text()} {button.property('tip')}"
+
+
+def test_going_back_needs_a_version_before(dock, heard, monkeypatch) -> None:
+    monkeypatch.setattr(commands, "dock_of", lambda viewer: dock)
+    commands.go_back(dock.session.viewer)
+    assert heard.last.text == "There is no version before the one in use."
+
+
+def test_going_back_puts_the_version_before_in_use(dock, monkeypatch) -> None:
+    monkeypatch.setattr(commands, "dock_of", lambda viewer: dock)
+    library = dock.session.library
+    second = library.add(library.load("bright"))
+    dock.session.refresh_models()
+    dock.session.choose_model(second)
+    commands.go_back(dock.session.viewer)
+    assert (dock.session.entry.card.name, dock.session.entry.card.version) == ("bright", 1)
+
+
+def test_the_list_of_shortcuts_opens_from_the_dock(dock) -> None:
+    dock.help.click()
+    (box,) = dock.findChildren(QMessageBox)
+    assert "Alt+G" in box.text()
+    box.close()

@@ -6,8 +6,8 @@ import napari.settings
 import numpy as np
 import pytest
 
-from napari_unet.plugin.commands import SHORTCUTS, shortcut_list
 from napari_unet.plugin.preferences import Preferences
+from napari_unet.plugin.shortcuts import SHORTCUTS, shortcut_list
 from napari_unet.plugin.welcome import Welcome
 
 

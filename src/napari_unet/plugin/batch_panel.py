@@ -23,12 +23,14 @@ from superqt.utils import signals_blocked
 
 from ..engine.settings import ENDINGS, BatchSettings
 from .batching import Batching
+from .controls import BUSY, allow
 from .forms import descriptions
 from .segment_panel import PRIMARY, form_layout, in_time, label, narrow
 
 FORMATS = {".tif": "OME-TIFF (.tif)", ".zarr": "OME-Zarr (.zarr), any size", ".npy": "NumPy (.npy)", ".png": "PNG"}
 MARGIN = 4
 """Pixels beside the text of a row."""
+NO_COMMAND = "An open image has no file, so no command does the same: save it first."
 LINKS = {"none": "each plane on its own", "z": "one through z, by overlap", "t": "one through time, by overlap"}
 
 
@@ -150,33 +152,33 @@ class BatchPanel(QWidget):
                 box.setCurrentIndex(box.findData(value))
         idle = session.state == "idle"
         for widget in (self.sources, self.out, self.ending, self.link, self.scheduler):
-            widget.setEnabled(not batching.running)
+            allow(widget, BUSY if batching.running else "")
         self.form.setRowVisible(2, session.entry is not None and session.entry.card.task == "objects")
         plan, obstacle = batching.plan, batching.obstacle()
         if plan is None:
             self.button.setText("Plan")
-            self.button.setToolTip(obstacle or "See what will be done and what cannot be; nothing runs yet.")
+            tip = "See what will be done and what cannot be; nothing runs yet."
         else:
             count = len(plan.todo)
             time = f", about {in_time(plan.seconds)}" if plan.seconds and count else ""
             self.button.setText(
                 f"Run {count} image{'s' * (count != 1)}{time}" if batching.report is None else "Plan again"
             )
-            self.button.setToolTip("Compute the images of the plan.")
-        self.button.setEnabled(
-            idle and not obstacle and (plan is None or bool(plan.todo) or batching.report is not None)
-        )
+            tip = "Compute the images of the plan."
+        nothing = plan is not None and not plan.todo and batching.report is None
+        done = "Nothing is left to do: choose other images, another folder or other settings." if nothing else ""
+        busy = "" if idle else BUSY
+        allow(self.button, obstacle or busy or done, tip)
         self.pause.setText("Go on" if batching.paused else "Pause")
-        self.pause.setEnabled(batching.running)
+        allow(self.pause, "" if batching.running else "No batch is running.")
         self._refresh_table()
-        self.open.setEnabled(self._any_done())
-        self.save.setEnabled(batching.report is not None)
-        self.again.setEnabled(idle and batching.report is not None and not batching.report.complete)
+        unrun = "" if batching.report is not None else "No batch has run yet."
+        failed = "" if batching.report is not None and not batching.report.complete else "None has failed."
+        allow(self.open, "" if self._any_done() else "No image is done yet.")
+        allow(self.save, unrun)
+        allow(self.again, unrun or busy or failed)
         command = batching.command()
-        self.copy.setEnabled(bool(command))
-        self.copy.setToolTip(
-            f"Copy the command that does the same:\n{command}" if command else "An open image has no file."
-        )
+        allow(self.copy, "" if command else NO_COMMAND, f"Copy the command that does the same:\n{command}")
 
     def _refresh_sources(self) -> None:
         batching = self.batching

@@ -6,6 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from .click_tool import KEY, ClickTool
+from .controls import allow
 from .correcting import VERBS
 from .segment_panel import PRIMARY, section
 
@@ -39,20 +40,20 @@ class ClickPanel(QWidget):
         self.hint.setMinimumHeight(3 * self.hint.fontMetrics().lineSpacing())
         self.hint.setAlignment(Qt.AlignmentFlag.AlignTop)
 
-        self.accept = _button("Accept", "Enter: write the object into the result, where it is locked", tool.accept)
-        self.drop = _button("Drop", "Escape: forget the object", tool.drop)
-        self.undo = _button("Undo", "Ctrl+Z: take back the newest click, or the newest change", tool.undo)
+        self.accept = _button("Accept (Enter)", "Write the object into the result, where it is locked", tool.accept)
+        self.drop = _button("Drop (Esc)", "Forget the object", tool.drop)
+        self.undo = _button("Undo (Ctrl+Z)", "Take back the newest click, or the newest change", tool.undo)
         first = QHBoxLayout()
         for button in (self.accept, self.drop, self.undo):
             first.addWidget(button)
         self.extend = _button(
-            "Extend through slices", "T: follow the object along z, or along time, as one object", tool.extend
+            "Extend through slices (T)", "Follow the object along z, or along time, as one object", tool.extend
         )
 
         self.verbs: dict[str, QPushButton] = {}
         grid = QGridLayout()
         for i, verb in enumerate(VERBS):
-            button = _button(verb.name, f"{verb.key}: {verb.hints[0]}", lambda _=False, verb=verb: tool.choose(verb))
+            button = _button(f"{verb.name} ({verb.key})", verb.hints[0], lambda _=False, verb=verb: tool.choose(verb))
             button.setCheckable(True)
             grid.addWidget(button, i // 3, i % 3)
             self.verbs[verb.name] = button
@@ -85,28 +86,22 @@ class ClickPanel(QWidget):
         obstacle = "" if tool.on else tool.obstacle()
         self.switch.setChecked(tool.on)
         self.switch.setText(("Stop clicking" if tool.on else "Click objects") + f" ({KEY})" * tool.has_key)
-        self.switch.setEnabled(not obstacle)
-        self.switch.setToolTip(obstacle or "Cut out objects by clicks.")
+        allow(self.switch, obstacle, "Cut out objects by clicks.")
         self.hint.setText(tool.hint())
         why = "" if tool.on else OFF
         pending = why or ("" if tool.draft is not None else "There is no object to accept: click one first.")
-        _allow(self.accept, pending)
-        _allow(self.drop, pending if not (tool.on and (tool.verb or tool.extending)) else "")
-        _allow(self.undo, why)
-        _allow(self.extend, why or tool.cannot_extend())
+        allow(self.accept, pending)
+        allow(self.drop, pending if not (tool.on and (tool.verb or tool.extending)) else "")
+        allow(self.undo, why)
+        allow(self.extend, why or tool.cannot_extend())
         for name, button in self.verbs.items():
-            _allow(button, why)
+            allow(button, why)
             button.setChecked(tool.verb is not None and tool.verb.name == name)
 
 
 def _button(text: str, tip: str, function: object) -> QPushButton:
     button = QPushButton(text)
-    button.setProperty("tip", tip)
+    button.setToolTip(tip)
     button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys stay with the picture
     button.clicked.connect(function)
     return button
-
-
-def _allow(button: QPushButton, why_not: str) -> None:
-    button.setEnabled(not why_not)
-    button.setToolTip(why_not or button.property("tip"))

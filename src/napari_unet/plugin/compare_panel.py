@@ -9,7 +9,9 @@ from superqt.utils import signals_blocked
 
 from ..engine.comparison import COLORS, MEANINGS
 from .comparing import Comparing
+from .controls import BUSY, allow
 from .segment_panel import form_layout, label, narrow, section
+from .shortcuts import with_key
 
 TIP = "Score the result, and add a layer that shows what was missed and what was invented."
 
@@ -36,7 +38,7 @@ class ComparePanel(QWidget):
         form = form_layout()
         form.addRow(label("result"), self.result)
         form.addRow(label("truth"), self.truth)
-        self.button = QPushButton("Compare")
+        self.button = QPushButton(with_key("Compare", "compare"))
         self.button.clicked.connect(comparing.compare)
         self.scores = QLabel()
         self.scores.setWordWrap(True)
@@ -78,9 +80,7 @@ class ComparePanel(QWidget):
             self.by_plane.setChecked(many and comparing.together == "yx")
         self.by_plane.setVisible(many)
         self.by_plane.setToolTip("Each plane has objects of its own; else an object has one number in all of them.")
-        why = comparing.obstacle() or ("One job is running." if comparing.session.state != "idle" else "")
-        self.button.setEnabled(not why)
-        self.button.setToolTip(why or TIP)
+        allow(self.button, comparing.obstacle() or ("" if comparing.session.state == "idle" else BUSY), TIP)
         self.scores.setText(comparing.in_words())
         self.scores.setVisible(comparing.found is not None)
         self.legend.setVisible(comparing.found is not None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from functools import partial
 from html import escape
 from pathlib import Path
 
 import napari.viewer
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QKeySequence
 from qtpy.QtWidgets import (
     QComboBox,
     QFrame,
@@ -17,8 +18,10 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QScrollArea,
+    QShortcut,
     QStackedWidget,
     QTabWidget,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -32,14 +35,17 @@ from .click_panel import ClickPanel
 from .click_tool import ClickTool
 from .compare_panel import ComparePanel
 from .comparing import Comparing
+from .controls import BUSY, allow
 from .learning import Learning
 from .live import Live
 from .live_panel import LivePanel
 from .models_panel import ModelsPanel, is_model
 from .preferences import Preferences
 from .segment_panel import SegmentPanel, form_layout, in_time, label, narrow
-from .session import Message, Progress, Session
+from .session import NO_MODEL, Message, Progress, Session
+from .shortcuts import KEYS, shortcut_list, with_key
 from .train_panel import TrainPanel
+from .verbs import press
 from .welcome import Welcome
 
 REDRAW = 100
@@ -108,7 +114,13 @@ class UNetDock(QWidget):
         self._offer_devices(["cpu"])
         top = form_layout()
         top.addRow(label("model"), self.model)
-        top.addRow(label("device"), self.device)
+        self.help = QToolButton(text="?")
+        self.help.setToolTip("The list of shortcuts.")
+        self.help.clicked.connect(lambda: shortcut_list(self).open())
+        where = QHBoxLayout()
+        where.addWidget(self.device, 1)
+        where.addWidget(self.help)
+        top.addRow(label("device"), where)
 
         self.compare_panel = ComparePanel(Comparing(self.session))
         self.segment_panel = SegmentPanel(self.session, self.compare_panel)
@@ -117,7 +129,8 @@ class UNetDock(QWidget):
         self.panels.setDocumentMode(True)
         self.panels.addTab(self.segment_panel, "Segment")
         self.click_tool = ClickTool(self.session, jobs.start)
-        self.panels.addTab(ClickPanel(self.click_tool), "Click")
+        self.click_panel = ClickPanel(self.click_tool)
+        self.panels.addTab(self.click_panel, "Click")
         self.learning = Learning(self.session)
         self.live = Live(self.learning, jobs.start)
         self.live_panel = LivePanel(self.live)
@@ -129,13 +142,14 @@ class UNetDock(QWidget):
         self.batch_panel = BatchPanel(Batching(self.session))
         self.panels.addTab(self.batch_panel, "Batch")
         self.models_panel = ModelsPanel(self.learning)
+        self.models_panel.tree.setToolTip("All models, each below the one that it was trained from, with its versions.")
         self.panels.addTab(self.models_panel, "Models")
         self.setAcceptDrops(True)
 
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.cancel = QPushButton("Cancel")
-        self.cancel.setToolTip("Stop; the viewer is as it was before.")
+        self.cancel.setToolTip(with_key("Stop; the viewer is as it was before.", "cancel"))
         self.cancel.clicked.connect(lambda: self.session.cancel())
         below = QHBoxLayout()
         below.addWidget(self.bar, 1)
@@ -165,6 +179,8 @@ class UNetDock(QWidget):
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scroll)
         self.setMinimumWidth(300)
+        for verb, key in KEYS.items():
+            QShortcut(QKeySequence(key), self).activated.connect(partial(press, self, verb))
 
         self._timer = QTimer(self)
         self._timer.setInterval(REDRAW)
@@ -212,6 +228,11 @@ class UNetDock(QWidget):
             self.train_panel.shut()
             self.session.close()
 
+    def show_panel(self, name: str) -> None:
+        """Bring a panel to the front, by the name of its tab."""
+        names = [self.panels.tabText(i) for i in range(self.panels.count())]
+        self.panels.setCurrentIndex(names.index(name))
+
     def _begin_live(self) -> None:
         """Switch Live on with the first annotations, if the user prefers so; from then on it is theirs to switch."""
         page = self.learning.page
@@ -235,6 +256,7 @@ class UNetDock(QWidget):
                     self.model.setToolTip(tip)
             if not self.model.count():
                 self.model.addItem("no model")
+                self.model.setToolTip(NO_MODEL.format(folder=session.library.folder))
         obstacle = session.obstacle()
         if self.message.property("obstacle") and not obstacle:
             self._on_message(Message(READY))
@@ -255,9 +277,9 @@ class UNetDock(QWidget):
         self.session.choose(device=self.device.itemData(index))
 
     def _on_state(self, state: str) -> None:
-        self.cancel.setEnabled(state == "running")
+        allow(self.cancel, "" if state == "running" else "Nothing is running.")
         self.model.setEnabled(state == "idle")
-        self.device.setEnabled(state == "idle")
+        allow(self.device, "" if state == "idle" else BUSY)
         if state == "running":
             self.bar.setRange(0, 0)
             self.bar.setFormat("")

@@ -97,6 +97,7 @@ def _widget(hint: Any, value: Any, **options: Any) -> ValueWidget[Any]:
     if hint is float:
         slider = FloatSlider(value=value, min=0.05, max=0.95, step=0.05, tracking=True, **options)
         for readout in slider.native.findChildren(QAbstractSpinBox):
+            readout.setToolTip(slider.tooltip)
             readout.setFixedWidth(44)  # else it takes half of a narrow dock
         return slider
     if hint is int:

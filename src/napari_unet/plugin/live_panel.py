@@ -7,6 +7,7 @@ from qtpy.QtWidgets import QCheckBox, QGridLayout, QLabel, QPushButton, QWidget
 
 from .live import Live
 from .models_panel import button
+from .shortcuts import with_key
 
 TICK = 30
 """Milliseconds between two looks for a new stroke or another view."""
@@ -24,11 +25,13 @@ class LivePanel(QWidget):
     def __init__(self, live: Live) -> None:
         super().__init__()
         self.live = live
-        self.toggle = QPushButton("Live", checkable=True)
+        self.toggle = QPushButton(with_key("Live", "live"), checkable=True)
         self.toggle.setToolTip("Show after every stroke what can be told from the strokes so far, before any training.")
         self.toggle.toggled.connect(live.switch)
         self.next = button(
-            "Next region", "Bring the place into view where the next strokes help most.", live.next_region
+            with_key("Next region", "next_region"),
+            "Bring the place into view where the next strokes help most.",
+            live.next_region,
         )
         self.doubt = QCheckBox("show doubt")
         self.doubt.setToolTip("Show where the answer is unsure: the brighter, the less sure.")

@@ -22,8 +22,11 @@ from superqt.utils import signals_blocked
 
 from ..engine.errors import NapariUnetError
 from ..engine.settings import SegmentSettings
+from .choice import NO_IMAGE
+from .controls import BUSY, allow
 from .forms import Form, descriptions
 from .session import Session
+from .shortcuts import with_key
 
 THRESHOLDS = {
     "foreground_threshold": "foreground",
@@ -130,7 +133,7 @@ class SegmentPanel(QWidget):
         more.addWidget(self.probabilities)
         self.advanced = section("More", rest)
 
-        self.button = QPushButton("Segment")
+        self.button = QPushButton(with_key("Segment", "segment"))
         self.button.setObjectName("segment")
         self.button.setMinimumHeight(34)
         self.button.setStyleSheet(PRIMARY)
@@ -173,10 +176,10 @@ class SegmentPanel(QWidget):
             if not layers:
                 self.image.addItem("no image is open")
             self.image.setCurrentIndex(layers.index(session.image_layer) if session.image_layer in layers else 0)
-        self.image.setEnabled(bool(layers))
+        allow(self.image, "" if layers else NO_IMAGE)
         if not self.axes.hasFocus():
             self.axes.setText(session.choice.axes)
-        self.axes.setEnabled(bool(layers))
+        allow(self.axes, "" if layers else NO_IMAGE)
         self.words.setText(session.choice.in_words() if layers else "")
         self.form.setRowVisible(self.words, bool(layers))
         self._refresh_channels()
@@ -185,8 +188,8 @@ class SegmentPanel(QWidget):
         self.thresholds.value = session.choice.thresholds
         self.more.value = session.settings
         obstacle = session.obstacle()
-        self.button.setEnabled(not obstacle and session.state == "idle")
-        self.button.setToolTip(obstacle or "Segment the image with the chosen model.")
+        busy = "" if session.state == "idle" else BUSY
+        allow(self.button, obstacle or busy, "Segment the image with the chosen model.")
         command = session.choice.command()
         self.command.setText(command)
         self.command.setCursorPosition(0)

@@ -31,9 +31,11 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from .controls import BUSY, allow
 from .learning import Learning, Verdict
 from .models_panel import History, button
 from .segment_panel import PRIMARY, form_layout, label, narrow, section
+from .shortcuts import with_key
 
 if TYPE_CHECKING:
     from ..engine.training import StepDone, Validated
@@ -79,7 +81,7 @@ class TrainPanel(QWidget):
         self.kept.setStyleSheet(_edge(OPEN, "#kept"))
 
         self.annotate = button(
-            "New annotations",
+            with_key("New annotations", "annotate"),
             "Add a layer to paint on; corrections in a result layer count as well.",
             learning.annotate,
         )
@@ -87,7 +89,7 @@ class TrainPanel(QWidget):
         self.classes.setSpacing(4)
         self.buttons: list[QPushButton] = []
         self.next = button(
-            "Next object", "Paint another object; each one must be painted whole (Alt+N).", learning.next_object
+            "Next object (Alt+N)", "Paint another object; each one must be painted whole.", learning.next_object
         )
         self.add = button("Add class ...", "Add a class; the model learns it in the next round.", self._on_add)
         self.count = _wrapped("")
@@ -102,7 +104,10 @@ class TrainPanel(QWidget):
         self.minutes.setRange(0.1, 10_000)
         self.minutes.setDecimals(1)
         self.minutes.setValue(2)
+        for length in (self.steps, self.minutes):
+            length.setToolTip("How long a round lasts; Stop ends it early.")
         self.unit = QComboBox()
+        self.unit.setToolTip("What the length of a round is counted in.")
         self.unit.addItems(["steps", "minutes"])
         for changed in (self.steps.valueChanged, self.minutes.valueChanged, self.unit.currentIndexChanged):
             changed.connect(self._on_length)
@@ -110,7 +115,9 @@ class TrainPanel(QWidget):
         self.form.addRow(label("save as"), self.name)
         self.form.addRow(label("train for"), _row(self.steps, self.minutes, self.unit))
 
-        self.train = button("Train", "Teach a copy of the model in use what is painted.", learning.train)
+        self.train = button(
+            with_key("Train", "train_now"), "Teach a copy of the model in use what is painted.", learning.train
+        )
         self.train.setMinimumHeight(34)
         self.train.setStyleSheet(PRIMARY)
         self.stop = button("Stop", "End the training now and judge the best of it so far.", learning.stop)
@@ -132,6 +139,7 @@ class TrainPanel(QWidget):
         self.refresh_after.toggled.connect(self._on_refresh_after)
 
         self.history = History(learning)
+        self.history.versions.setToolTip("The versions of the model in use, newest first, and what they began with.")
         self.versions = section("Versions", self.history)
         files = QWidget()
         grid = QGridLayout(files)
@@ -202,8 +210,8 @@ class TrainPanel(QWidget):
         self.kept.setVisible(bool(kept))
         self.kept_text.setText("Strokes on this image were kept from an earlier session.")
         page = learning.page
-        self.annotate.setText("New annotations" if page is None else "Show annotations")
-        self.annotate.setEnabled(not learning.session.obstacle() and not obstacle)
+        self.annotate.setText(with_key("New annotations" if page is None else "Show annotations", "annotate"))
+        allow(self.annotate, learning.session.obstacle() or obstacle)
         self._refresh_classes()
         self.count.setText(_in_words(*learning.strokes()))
         with signals_blocked(self.name):
@@ -214,18 +222,17 @@ class TrainPanel(QWidget):
         self.minutes.setVisible(minutes)
         training, judging = learning.state == "training", learning.state == "judging"
         self.train.setVisible(not training)
-        self.train.setEnabled(not obstacle and (idle or learning.state == "idle"))
-        self.train.setToolTip(obstacle or "Teach a copy of the model in use what is painted.")
+        allow(self.train, obstacle or ("" if idle or learning.state == "idle" else BUSY))
         for widget in (self.stop, self.drop):
             widget.setVisible(training)
-            widget.setEnabled(learning.session.state == "running")
+            allow(widget, "" if learning.session.state == "running" else "The training is ending already.")
         self.speed.setVisible(training)
         for widget in (self.keep, self.reject):
             widget.setVisible(judging)
-            widget.setEnabled(idle)
+            allow(widget, "" if idle else BUSY)
         for widget in (self.before, self.after):
             widget.setVisible(judging and learning.comparing)
-        self.new.setEnabled(idle)
+        allow(self.new, "" if idle else BUSY)
         if self.curve is not None:
             self.curve.setVisible(training or bool(self.curve.losses))
         if training and not self._drawing.isActive():
