@@ -735,5 +735,5 @@ def test_the_network_of_another_program_is_imported_listed_and_used(run) -> None
     assert status == 1
     assert err.splitlines()[-1] == (
         "napari-unet: 'Cells of somebody' came from another program: it segments, but cannot be trained; "
-        "choose a model of ours."
+        "choose another model."
     )

@@ -18,7 +18,7 @@ from torch import nn
 from napari_unet.engine import foreign
 from napari_unet.engine.annotation import Annotation, TrainingSet
 from napari_unet.engine.batch import BatchDone, plan_batch, run_batch, with_times
-from napari_unet.engine.card import ForeignSpec
+from napari_unet.engine.card import ForeignSpec, ModelCard, UNetSpec
 from napari_unet.engine.click import ClickSegmenter
 from napari_unet.engine.errors import InvalidModel, InvalidSettings, LibraryError, ModelNotFound
 from napari_unet.engine.exchange import export_model, import_model
@@ -26,7 +26,7 @@ from napari_unet.engine.image import Image
 from napari_unet.engine.inference import segment
 from napari_unet.engine.lesson import Lesson, teach
 from napari_unet.engine.library import Library
-from napari_unet.engine.model import Model
+from napari_unet.engine.model import Model, new_model
 from napari_unet.engine.settings import BatchSettings, SegmentSettings
 from napari_unet.engine.training import fine_tune
 from napari_unet.engine.transfer import start_model
@@ -114,6 +114,8 @@ def test_tiles_meet_where_the_halo_suffices_and_not_where_it_does_not(
     for axis in without["outputs"][0]["axes"][2:]:
         axis["halo"] = 0
     bad = taken_in(library, zoo.package(tmp_path / "bad.zip", cells, without | {"name": "bad"}))
+    assert bad.card.description.endswith("reach 4 pixels far, its halo is 0: tiles may show at their edges.")
+    assert model.card.description == "Finds cells."
     assert np.abs(maps(bad, pixels, tile=48) - maps(bad, pixels)).max() > 1e-3
 
 
@@ -245,6 +247,22 @@ def test_volumes_with_channels_last(library: Library, tmp_path: Path, rng) -> No
     inner = zoo.answer(network, volume[None, :16, :16, :16, None])[0]
     np.testing.assert_allclose(found[1:, 4:8, 4:8, 4:8], inner.transpose(3, 0, 1, 2)[:, 4:8, 4:8, 4:8], atol=1e-5)
     np.testing.assert_allclose(found[0], 1 - found[1:].max(axis=0), atol=1e-6)
+
+
+@official
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_package_of_ours_without_our_own_file_is_another_programs_and_gives_the_same(
+    library: Library, tmp_path: Path, pixels, padding: str
+) -> None:
+    model = new_model(ModelCard("paper", "semantic", UNetSpec(channels=(4, 8, 16), padding=padding, norm="none")))
+    package = export_model(library, library.add(model), tmp_path / "ours.zip")
+    with zipfile.ZipFile(package) as archive:
+        files = {name: archive.read(name) for name in archive.namelist() if name != "model.safetensors"}
+    record = json.loads(files["rdf.yaml"])
+    record["attachments"] = []
+    twin = taken_in(library, zoo.package(tmp_path / "theirs.zip", files, record))
+    assert twin.card.is_foreign
+    np.testing.assert_allclose(maps(twin, pixels, tile=64), maps(model, pixels), atol=1e-4)
 
 
 def test_an_onnx_file_alone_is_measured(cells, library: Library, tmp_path: Path, pixels) -> None:

@@ -507,7 +507,7 @@ def test_the_network_of_another_program_segments(foreign: Learning, session, vie
 
 def test_but_it_cannot_be_trained_and_every_press_says_so(foreign: Learning, session, viewer, jobs, heard) -> None:
     viewer.add_image(np.zeros((64, 70), dtype=np.uint8), name="black")
-    why = "'Cells of somebody' came from another program: it segments, but cannot be trained; choose a model of ours."
+    why = "'Cells of somebody' came from another program: it segments, but cannot be trained; choose another model."
     for press in (foreign.annotate, foreign.train, partial(foreign.add_class, "wall")):
         session.tell("")
         press()

@@ -120,7 +120,7 @@ def plain(text: Any) -> str:
 
 
 def adopted(found: Found) -> Model:
-    """Return the model, tried on its own test image.
+    """Return the model, tried on its own test image; what its halo does not cover is said in its description.
 
     Raises
     ------
@@ -132,21 +132,35 @@ def adopted(found: Found) -> Model:
     assert isinstance(spec, ForeignSpec)
     running = Running(Foreign(spec, network))
     order = "c" + "zyx"[-spec.dims :]
-    if test:
-        image = arranged(test[0], spec.axes, order)
-    else:
-        shape = (spec.in_channels, *accepted(spec, 2 * FREE[spec.dims]))
-        image = np.random.default_rng(2015).integers(0, 256, shape)
-    steps = measured(spec.before, image.reshape(len(image), -1))
-    maps = running.maps(np.asarray(applied(steps, image.astype(np.float64)), dtype=np.float32))
+    image = arranged(test[0], spec.axes, order) if test else _noise(spec, 2 * FREE[spec.dims])
+    maps = running.maps(_prepared(spec, image))
     if test:
         _compare(card.name, maps, arranged(test[1], spec.out_axes, order))
+    reach, rim = max(measured_reach(running, image)), max(spec.halo) + max(spec.eaten)
+    about = card.description
+    if reach > rim:
+        about += (
+            f" Its answer was measured to reach {reach} pixels far, its halo is {rim}: tiles may show at their edges."
+        )
     spec = _with_activation(replace(spec, out_channels=len(maps) + 1), names, maps)
     names = tuple(plain(name)[:60] for name in names)
     if len(names) != len(maps) or len({"background", *names}) <= len(maps) - (spec.background == "first"):
         names = ("foreground",) if len(maps) == 1 else tuple(f"map {i + 1}" for i in range(len(maps)))
     classes = names if spec.background == "first" else ("background", *names)
-    return Model(card.with_(spec=spec, classes=classes, colors=()), Foreign(spec, network))
+    return Model(card.with_(spec=spec, classes=classes, colors=(), description=about.strip()), Foreign(spec, network))
+
+
+def _noise(
+    spec: ForeignSpec, edge: int, low: float = 0.0, high: float = 255.0, seed: int = 2015
+) -> NDArray[np.float64]:
+    """Return an image ``(c, *spatial)`` about `edge` wide, the same each time."""
+    return np.random.default_rng(seed).uniform(low, high, (spec.in_channels, *accepted(spec, edge)))
+
+
+def _prepared(spec: ForeignSpec, image: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a whole image as the network sees it."""
+    steps = measured(spec.before, image.reshape(len(image), -1))
+    return np.asarray(applied(steps, image.astype(np.float64)), dtype=np.float32)
 
 
 def _compare(name: str, ours: NDArray[Any], theirs: NDArray[Any]) -> None:
@@ -209,7 +223,7 @@ def found_alone(path: Path) -> Found:
         eaten=(0,) * dims,
         before=OURS,
     )
-    reach = measured_reach(Running(Foreign(spec, network)))
+    reach = measured_reach(Running(Foreign(spec, network)), _noise(spec, FREE[dims]))
     room = tuple(
         (n - g) // 2 if not s else r
         for n, s, r, g in zip(spec.smallest, spec.step, reach, spec.total_stride, strict=True)
@@ -225,25 +239,24 @@ def found_alone(path: Path) -> Found:
     return Found(card, network)
 
 
-def measured_reach(running: Running) -> tuple[int, ...]:
-    """Return how many pixels beyond a change of the image the answer still changes, along each axis."""
+def measured_reach(running: Running, image: NDArray[Any]) -> tuple[int, ...]:
+    """Return how many pixels beyond a change of the image the answer still changes, along each axis.
+
+    Measured on noise as bright as `image`: half of it is changed, then the other half.
+    """
     spec = running.spec
-    shape = accepted(spec, LOOK[spec.dims])
-    rng = np.random.default_rng(2015)
-    noise, other = rng.random((2, spec.in_channels, *shape), dtype=np.float32)
+    bright = float(image.min()), float(image.max())
+    noise, other = (_prepared(spec, _noise(spec, LOOK[spec.dims], *bright, seed)) for seed in (0, 1))
     answer = running.maps(noise)
     reach = []
-    for axis, size in enumerate(shape):
-        along = [1] * (spec.dims + 1)
-        along[axis + 1] = size
-        low = (np.arange(size) < size // 2).reshape(along)
+    for axis, (size, eaten) in enumerate(zip(noise.shape[1:], spec.eaten, strict=True), start=1):
+        at = np.arange(size)
+        beyond = np.maximum(at - size // 2 + 1, size // 2 - at)[eaten : size - eaten]
         found = 0
-        for changed in (low, ~low):
-            change = np.abs(running.maps(np.where(changed, other, noise)) - answer) > FELT * np.ptp(answer)
-            others = tuple(i for i in range(spec.dims + 1) if i != axis + 1)
-            unchanged = ~changed.ravel()
-            felt = np.flatnonzero(change.any(axis=others) & unchanged)
-            if len(felt):
-                found = max(found, int(felt.max() - size // 2 + 1 if unchanged[-1] else size // 2 - felt.min()))
+        for changed in (at < size // 2, at >= size // 2):
+            mask = changed.reshape([-1 if i == axis else 1 for i in range(noise.ndim)])
+            change = np.abs(running.maps(np.where(mask, other, noise)) - answer) > FELT * np.ptp(answer)
+            felt = change.any(axis=tuple(i for i in range(noise.ndim) if i != axis))
+            found = max(found, int(beyond[felt & ~changed[eaten : size - eaten]].max(initial=0)))
         reach.append(found)
     return tuple(reach)

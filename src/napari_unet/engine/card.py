@@ -303,7 +303,7 @@ class ModelCard:
         """Why it cannot be trained; empty: it can."""
         if not self.is_foreign:
             return ""
-        return f"{self.name!r} came from another program: it segments, but cannot be trained; choose a model of ours."
+        return f"{self.name!r} came from another program: it segments, but cannot be trained; choose another model."
 
     @property
     def identity(self) -> str:

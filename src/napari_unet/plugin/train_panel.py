@@ -213,7 +213,8 @@ class TrainPanel(QWidget):
         self.annotate.setText(with_key("New annotations" if page is None else "Show annotations", "annotate"))
         allow(self.annotate, learning.session.obstacle() or obstacle)
         self._refresh_classes()
-        self.count.setText(_in_words(*learning.strokes()))
+        foreign = learning.session.entry is not None and learning.session.entry.card.cannot_learn
+        self.count.setText(foreign or _in_words(*learning.strokes()))
         with signals_blocked(self.name):
             if not self.name.hasFocus():
                 self.name.setText(learning.model_name)
