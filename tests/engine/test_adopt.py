@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Picture
 from torch import nn
 
 from napari_unet.engine import foreign
@@ -297,6 +298,43 @@ def test_it_lives_in_the_library_like_any_model(cells, library: Library, tmp_pat
     assert Library(tmp_path / "other").import_file(copied).card.content_hash == card.content_hash
     with pytest.raises(LibraryError, match="came from another program: pass its own package on"):
         export_model(library, library.find("cells"), tmp_path / "again.zip")
+
+
+def covered(tmp_path: Path, cells: dict[str, bytes], cover: bytes) -> Path:
+    files = cells | {"cover.png": cover}
+    return zoo.package(tmp_path / "cells.zip", files, zoo.record(files, covers=[zoo.entry(files, "cover.png")]))
+
+
+def png(*size: int) -> bytes:
+    file = zoo.io.BytesIO()
+    Picture.new("RGB", size, (250, 20, 30)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_its_cover_becomes_its_picture(cells, library: Library, tmp_path: Path) -> None:
+    import_model(library, covered(tmp_path, cells, png(640, 320)))
+    entry = library.rename("Cells of somebody", "cells")
+    with Picture.open(zoo.io.BytesIO(library.picture(entry))) as picture:
+        assert (picture.size, picture.getpixel((80, 40))) == ((160, 80), (250, 20, 30))
+
+
+@pytest.mark.parametrize("cover", [b"no picture", png(64, 64)[:60], png(5000, 2)])
+def test_a_cover_that_cannot_be_read_is_no_picture(cells, library: Library, tmp_path: Path, cover: bytes) -> None:
+    assert library.picture(import_model(library, covered(tmp_path, cells, cover))) == b""
+
+
+def test_pixels_that_are_no_picture_are_not_shown(cells, library: Library, tmp_path: Path) -> None:
+    model = taken_in(library, zoo.package(tmp_path / "cells.zip", cells))
+    for name, pixels in (("large", np.zeros((200, 9, 3), np.uint8)), ("flat", np.zeros((9, 9), np.uint8))):
+        forged = foreign.Foreign(model.network.spec, model.network.onnx, pixels)
+        assert library.picture(library.add(Model(model.card.with_(name=name), forged))) == b""
+
+
+def test_the_shipped_models_have_pictures_and_others_have_none(library: Library, tiny: Model) -> None:
+    for name in ("nuclei", "click"):
+        with Picture.open(zoo.io.BytesIO(library.picture(library.find(name)))) as picture:
+            assert picture.size == (160, 160)
+    assert library.picture(library.add(tiny)) == b""
 
 
 def test_it_never_takes_the_name_of_a_model_of_ours(cells, library: Library, tmp_path: Path) -> None:

@@ -144,5 +144,19 @@ def test_the_card_of_another_programs_network_says_where_it_came_from(
     ]
 
 
+def test_a_model_shows_its_picture_in_its_panel_and_in_the_box(qtbot, viewer, session) -> None:
+    dock = UNetDock(viewer, session)
+    qtbot.addWidget(dock)
+    panel = dock.models_panel
+    panel.tree.setCurrentItem(item(panel, "nuclei"))
+    assert panel.picture.pixmap().width() == 112
+    assert panel.picture.isVisibleTo(panel)
+    shown = dock.model.itemData(dock.model.findText("nuclei"), Qt.ItemDataRole.ToolTipRole)
+    assert '<img src="data:image/png;base64,' in shown
+    panel.tree.setCurrentItem(item(panel, "pair"))
+    assert not panel.picture.isVisibleTo(panel)
+    dock.shut()
+
+
 def test_an_image_dropped_on_the_dock_is_none_of_its_business() -> None:
     assert dropped_model(drop(Path("/cells.tif"))) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Picture
 
 from .card import MOST_TEXT, ForeignSpec, ModelCard, Step
 from .description import Description
 from .errors import InvalidModel, ModelNotFound
 from .foreign import Foreign, Running, arranged, checked
+from .library import PICTURE
 from .model import MOST_BYTES, Model
 from .packages import Files, content, tensor
 from .steps import applied, measured
@@ -24,6 +27,8 @@ TORCHSCRIPT = (
     "ask its authors for ONNX weights, or add them with bioimageio.core"
 )
 CODE = "its weights need Python code that comes with it, and napari-unet runs no code of a model file"
+MOST_COVER, LARGEST_COVER = 16 << 20, 4096
+"""Bytes and pixels of an edge of a cover; a larger one is not looked at."""
 DIFFERENT = 0.01
 """Answers to the package's own test image may differ so much, in units of their span, and at so many of its pixels."""
 OURS: tuple[Step, ...] = (
@@ -49,6 +54,8 @@ class Found:
     """What its maps are called; empty: it does not say."""
     test: tuple[NDArray[Any], ...] = ()
     """An image and the answer to it; empty: it has none."""
+    picture: NDArray[np.uint8] | None = None
+    """What its authors show of it, small."""
 
 
 def found_in(files: Files, record: dict[str, Any]) -> Found:
@@ -75,7 +82,26 @@ def found_in(files: Files, record: dict[str, Any]) -> Found:
         ) from error
     except InvalidModel as error:
         raise InvalidModel(f"{files.name} cannot be used: {str(error).rstrip('.')}.") from error
-    return Found(card, network, description.classes, tuple(tensor(files, place) for place in places))
+    test = tuple(tensor(files, place) for place in places)
+    return Found(card, network, description.classes, test, _picture(files, record.get("covers")))
+
+
+def _picture(files: Files, covers: Any) -> NDArray[np.uint8] | None:
+    """Return the first cover of a package, small; None if there is none, or none that can be read."""
+    cover = covers[0] if isinstance(covers, list) and covers else None
+    source = cover.get("source") if isinstance(cover, dict) else cover
+    if not isinstance(source, str) or files.size(source) is None:
+        return None
+    found = content(files, source, cover.get("sha256") if isinstance(cover, dict) else None, MOST_COVER)
+    try:
+        with Picture.open(io.BytesIO(found), formats=("PNG", "JPEG")) as picture:
+            if max(picture.size) > LARGEST_COVER:
+                return None
+            small = picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError):
+        return None
+    small.thumbnail((PICTURE, PICTURE))
+    return np.array(small)
 
 
 def _why_not(weights: Any) -> str:
@@ -147,7 +173,10 @@ def adopted(found: Found) -> Model:
     if len(names) != len(maps) or len({"background", *names}) <= len(maps) - (spec.background == "first"):
         names = ("foreground",) if len(maps) == 1 else tuple(f"map {i + 1}" for i in range(len(maps)))
     classes = names if spec.background == "first" else ("background", *names)
-    return Model(card.with_(spec=spec, classes=classes, colors=(), description=about.strip()), Foreign(spec, network))
+    return Model(
+        card.with_(spec=spec, classes=classes, colors=(), description=about.strip()),
+        Foreign(spec, network, found.picture),
+    )
 
 
 def _noise(

@@ -38,10 +38,13 @@ class Foreign:
 
     spec: ForeignSpec
     onnx: bytes
+    picture: NDArray[np.uint8] | None = None
+    """What its authors show of it, ``(h, w, 3)``."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return what is saved of it."""
-        return {"onnx": torch.frombuffer(bytearray(self.onnx), dtype=torch.uint8)}
+        saved = {"onnx": torch.frombuffer(bytearray(self.onnx), dtype=torch.uint8)}
+        return saved if self.picture is None else saved | {"picture": torch.from_numpy(self.picture)}
 
     def ready(self) -> Running:
         """Return the network ready to run.

@@ -7,6 +7,7 @@ another one.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ SUFFIX = ".safetensors"
 PACKAGE, ONNX = ".zip", ".onnx"
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml")
 """What a package of the bioimage.io may call its description."""
+PICTURE = 160
+"""Edge, in pixels, of the picture of a model."""
 NAME = re.compile(r"[\w][\w .+-]{0,99}")
 """What a model may be called; above all no path."""
 
@@ -114,6 +117,33 @@ class Library:
             return versions[-1]
         there = ", ".join(str(e.card.version) for e in versions)
         raise ModelNotFound(f"Model {name!r} has no version {wanted!r}; there are: {there}.")
+
+    def picture(self, entry: Entry) -> bytes:
+        """Return the picture of a model as a PNG file of at most PICTURE pixels; empty: it has none.
+
+        Those of other programs' networks are plain pixels in their file (see `adopt`), so no decoder meets a stranger's.
+        """
+        import numpy as np
+        from PIL import Image as Picture
+        from safetensors import SafetensorError, safe_open
+
+        if entry.shipped:
+            beside = entry.path.with_suffix(".png")
+            return beside.read_bytes() if beside.is_file() else b""
+        if not entry.card.is_foreign:
+            return b""
+        try:
+            with safe_open(entry.path, framework="numpy") as file:
+                pixels = file.get_tensor("picture") if "picture" in file.keys() else None  # noqa: SIM118
+        except (SafetensorError, OSError):
+            return b""
+        if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            return b""
+        if not 0 < min(pixels.shape) <= max(pixels.shape) <= PICTURE:
+            return b""
+        content = io.BytesIO()
+        Picture.fromarray(pixels).save(content, "PNG")
+        return content.getvalue()
 
     def load(self, model: str) -> Model:
         """Load the model that `find` finds."""

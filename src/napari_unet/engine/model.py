@@ -23,8 +23,6 @@ from .unet import UNet
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 MOST_BYTES = 1 << 30
 """A larger file is refused; the network of 2015 has 124 MB."""
-ONNX = "onnx"
-"""The tensor that holds the network of another program, byte by byte."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,11 +92,12 @@ def load_model_file(path: Path) -> Model:
     card = read_card(path)
     if isinstance(card.spec, ForeignSpec):
         tensors = _read_tensors(path, card, MOST_BYTES)
-        if set(tensors) != {ONNX} or tensors[ONNX].dtype != torch.uint8:
+        if not {"onnx"} <= set(tensors) <= {"onnx", "picture"} or any(t.dtype != torch.uint8 for t in tensors.values()):
             raise InvalidModel(f"{path.name} does not hold the network of another program, as its card says.")
-        content = tensors[ONNX].numpy().tobytes()
+        content = tensors["onnx"].numpy().tobytes()
         checked(content)
-        return Model(card, Foreign(card.spec, content))
+        picture = tensors["picture"].numpy() if "picture" in tensors else None
+        return Model(card, Foreign(card.spec, content, picture))
     with torch.device("meta"):
         network = UNet(card.spec)
     wanted = network.state_dict()

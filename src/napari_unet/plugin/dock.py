@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Generator
 from functools import partial
 from html import escape
@@ -27,6 +28,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
+from ..engine.library import Entry
 from ..engine.log import keep_log
 from . import jobs
 from .batch_panel import BatchPanel
@@ -105,6 +107,7 @@ class UNetDock(QWidget):
             session.choose(device=preferences.device, memory=preferences.memory or None)
         self.session = session
         self._closed = False
+        self._pictures: dict[str, str] = {}
 
         self.model = narrow(QComboBox())
         self.model.currentIndexChanged.connect(self._on_model)
@@ -249,7 +252,7 @@ class UNetDock(QWidget):
                 self.model.addItem(f"{card.name}" if entry.shipped else f"{card.name} (version {card.version})", entry)
                 kind = "of another program" if card.is_foreign else card.task
                 about = f"{card.description or card.name} ({card.spec.dims}D, {kind}, version {card.version})"
-                tip = f"<qt>{escape(about)}</qt>"  # the words come from files of strangers
+                tip = f"<qt>{self._picture(entry)}{escape(about)}</qt>"  # the words come from files of strangers
                 self.model.setItemData(i, tip, Qt.ItemDataRole.ToolTipRole)
                 if session.entry is not None and entry.path == session.entry.path:
                     self.model.setCurrentIndex(i)
@@ -262,6 +265,13 @@ class UNetDock(QWidget):
             self._on_message(Message(READY))
         elif obstacle and self.message.text() in ("", READY):
             self._on_message(Message(obstacle))
+
+    def _picture(self, entry: Entry) -> str:
+        """Return the picture of a model for a tooltip, read once."""
+        if (key := entry.card.content_hash) not in self._pictures:
+            picture = b64encode(self.session.library.picture(entry)).decode()
+            self._pictures[key] = picture and f'<img src="data:image/png;base64,{picture}"><br>'
+        return self._pictures[key]
 
     def _offer_devices(self, devices: list[str]) -> None:
         with signals_blocked(self.device):

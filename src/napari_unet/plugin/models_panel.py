@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QFileDialog,
     QGridLayout,
@@ -29,6 +30,8 @@ from .learning import Learning
 TO = f"Models (*{SUFFIX});;bioimage.io packages (*.zip);;ONNX (*.onnx)"
 RENAME = "Give the model another name, with all its versions."
 DELETE = "Delete the selected version."
+PICTURE_HEIGHT = 112
+"""Pixels; the whole panel fits a small screen then."""
 SHIPPED = "This model is part of the program: duplicate it to have one of your own."
 FROM = f"Models (*{SUFFIX} *.zip *.onnx rdf.yaml bioimageio.yaml)"
 BRING = "Take in a model file, a bioimage.io package or an ONNX network; it may also be dropped on the dock."
@@ -137,13 +140,15 @@ class ModelsPanel(QWidget):
         self.tree = QTreeWidget()
         self.tree.setHeaderHidden(True)
         self.tree.setIndentation(14)
-        self.tree.setMinimumHeight(150)
+        self.tree.setFixedHeight(150)
         self.tree.currentItemChanged.connect(lambda *_: self._refresh_card())
         self.tree.itemDoubleClicked.connect(lambda *_: self._on_use())
         self.card = QLabel("Choose a model to see its card.")
         self.card.setWordWrap(True)
         self.card.setTextFormat(Qt.TextFormat.PlainText)  # the words come from files of strangers
         self.card.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.picture = QLabel()
+        self.picture.setToolTip("What the model finds, as those who made it show it.")
         self.use = button(
             "Use for this image", "Put the selected version in use; also by a double click.", self._on_use
         )
@@ -158,6 +163,7 @@ class ModelsPanel(QWidget):
             grid.addWidget(each, i // 3, i % 3)
         layout = QVBoxLayout(self)
         layout.addWidget(self.tree)
+        layout.addWidget(self.picture, 0, Qt.AlignmentFlag.AlignHCenter)
         layout.addWidget(self.card)
         layout.addWidget(self.use)
         layout.addLayout(grid)
@@ -218,6 +224,12 @@ class ModelsPanel(QWidget):
     def _refresh_card(self) -> None:
         if self.selected is not None:
             self.card.setText(card_in_words(self.selected))
+            picture = QPixmap()
+            picture.loadFromData(self.session.library.picture(self.selected))
+            self.picture.setVisible(not picture.isNull())
+            if not picture.isNull():
+                smooth = Qt.TransformationMode.SmoothTransformation
+                self.picture.setPixmap(picture.scaledToHeight(min(PICTURE_HEIGHT, picture.height()), smooth))
         self._refresh_buttons()
 
     def _refresh_buttons(self) -> None:
