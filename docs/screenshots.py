@@ -1,6 +1,7 @@
 """Drive the real window and write the pictures of the documentation into docs/images.
 
 Needs a display: ``xvfb-run -a -s "-screen 0 1600x1000x24" python docs/screenshots.py [--theme light] [STORY ...]``.
+With ``--animate`` the stories are short films, as animated WebP.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import napari
 import numpy as np
-from PIL import Image
-from qtpy.QtCore import QElapsedTimer, Qt
-from qtpy.QtWidgets import QApplication
+from PIL import Image, ImageDraw
+from qtpy.QtCore import QElapsedTimer, QPoint, Qt
+from qtpy.QtWidgets import QApplication, QWidget
 from scipy import ndimage
 
 from napari_unet import samples
@@ -26,6 +27,12 @@ from napari_unet.plugin.dock import UNetDock
 IMAGES = Path(__file__).parent / "images"
 LARGEST = 300_000
 """Bytes of a picture."""
+LONGEST = 1_000_000
+"""Bytes of a film."""
+FILM = 640
+"""Pixels that it is wide."""
+STAGE = (900, 720)
+"""Size of the window for a film."""
 WIDTH = 320
 """Pixels of the dock, as on a small laptop."""
 
@@ -122,11 +129,8 @@ def clicking(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "click-1-off")
     tool.switch(True)
     save(viewer, "click-2-on")
-    truth = samples.load("nuclei")[1]
-    middle = np.array(truth.shape) / 2
-    near = sorted((float(np.hypot(*(np.argwhere(truth == v).mean(0) - middle))), v) for v in np.unique(truth)[1:])
-    for k, (_, value) in enumerate(near[:4]):
-        tool.click(tuple(np.argwhere(truth == value).mean(0)), True)
+    for k, place in enumerate(near_the_middle(4)):
+        tool.click(tuple(place), True)
         wait(lambda: tool.draft is not None and tool.draft.answered)
         if k < 3:
             tool.accept()
@@ -312,6 +316,132 @@ def comparing(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "compare")
 
 
+class Film:
+    """Pictures of the canvas and the dock, one after the other, with a pointer where the user would have it."""
+
+    ARROW = ((0, 0), (0, 17), (4, 13), (7, 19), (10, 18), (7, 12), (12, 12))
+    """The outline of the pointer, in pixels from its tip."""
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        self.viewer = viewer
+        self.frames: list[Image.Image] = []
+        self.milliseconds: list[int] = []
+        self.pointer = QPoint(300, 400)
+        for dock in (viewer.window._qt_viewer.dockLayerControls, viewer.window._qt_viewer.dockLayerList):
+            dock.hide()  # the film is small, and about ours
+        viewer.window.resize(*STAGE)
+        pause(0.5)
+        viewer.reset_view()
+
+    def point_at(self, widget: QWidget) -> None:
+        """Put the pointer on a control, once it has found its place."""
+        pause(0.3)
+        self.pointer = widget.mapTo(widget.window(), widget.rect().center())
+
+    def point_to(self, pixel: Sequence[float]) -> None:
+        """Put the pointer on a pixel of the image, row and column."""
+        canvas = self.viewer.window._qt_viewer.canvas
+        x, y = (canvas.view.transform * canvas.view.scene.transform).map([pixel[1], pixel[0]])[:2]
+        self.pointer = canvas.native.mapTo(canvas.native.window(), QPoint(round(x), round(y)))
+
+    def shoot(self, seconds: float) -> None:
+        """Take a frame that is shown so long."""
+        pause(0.15)
+        frame = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)).convert("RGB")
+        arrow = [(self.pointer.x() + x, self.pointer.y() + y) for x, y in self.ARROW]
+        ImageDraw.Draw(frame).polygon(arrow, fill="white", outline="black")
+        self.frames.append(frame.resize((FILM, round(FILM * frame.height / frame.width)), Image.Resampling.LANCZOS))
+        self.milliseconds.append(round(1000 * seconds))
+
+    def save(self, name: str) -> None:
+        """Write it, less fine until it is small enough."""
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        path = IMAGES / f"{name}.webp"
+        for quality in (80, 60, 40, 20):
+            first, *rest = self.frames
+            first.save(
+                path, save_all=True, append_images=rest, duration=self.milliseconds, loop=0, quality=quality, method=6
+            )
+            if path.stat().st_size < LONGEST:
+                return
+        raise ValueError(f"{path} has {path.stat().st_size} bytes: take fewer frames")
+
+
+def film_of_segmenting(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """An image is opened from the welcome, and segmented."""
+    film = Film(viewer)
+    film.shoot(1)
+    film.point_at(dock.welcome.buttons["nuclei"])
+    film.shoot(1)
+    open_sample(viewer, dock)
+    film.shoot(1)
+    film.point_at(dock.segment_panel.button)
+    film.shoot(0.8)
+    dock.segment_panel.button.click()
+    while dock.session.state != "idle":
+        film.shoot(0.4)
+        pause(0.6)  # a picture takes time from the network
+    film.shoot(3)
+    film.save("film-segment")
+
+
+def film_of_clicking(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """Five objects, a click and a key each."""
+    open_sample(viewer, dock)
+    dock.show_panel("Click")
+    film, tool = Film(viewer), dock.click_tool
+    film.point_at(dock.click_panel.switch)
+    film.shoot(1)
+    tool.switch(True)
+    film.shoot(0.8)
+    for place in near_the_middle(5):
+        film.point_to(place)
+        film.shoot(0.4)
+        tool.click(tuple(place), True)
+        wait(lambda: tool.draft is not None and tool.draft.answered)
+        film.shoot(0.8)
+        tool.accept()
+        film.shoot(0.5)
+    film.shoot(2.5)
+    film.save("film-click")
+
+
+def film_of_training(viewer: napari.Viewer, dock: UNetDock) -> None:
+    """Strokes are painted, a new model learns them, and is better."""
+    open_sample(viewer, dock)
+    learning, panel = dock.learning, dock.train_panel
+    dock.show_panel("Train")
+    learning.new_model("my nuclei", "semantic", ("background", "nucleus"), 2, 1)
+    film = Film(viewer)
+    film.point_at(panel.annotate)
+    film.shoot(1)
+    learning.annotate()
+    viewer.reset_view()
+    for place, value in strokes_on(samples.load("nuclei")[1], 20):
+        learning.pick(value)
+        stroke(dock, place, value)
+        film.point_to((place[0].start + 2, place[1].stop))
+        film.shoot(0.25)
+    film.point_at(panel.train)
+    film.shoot(1)
+    panel.train.click()
+    while (learning.state, dock.session.state) != ("idle", "idle"):
+        film.shoot(0.3)
+        pause(1.5)
+    viewer.layers.selection.active = viewer.layers[0]
+    film.shoot(3)
+    film.save("film-train")
+
+
+def near_the_middle(count: int) -> list[np.ndarray]:
+    """Return the middles of the objects of the sample that lie nearest to its middle."""
+    truth = samples.load("nuclei")[1]
+    middle = np.array(truth.shape) / 2
+    places = [np.argwhere(truth == value).mean(0) for value in np.unique(truth)[1:]]
+    return sorted(places, key=lambda place: float(np.hypot(*(place - middle))))[:count]
+
+
+FILMS = {"segment": film_of_segmenting, "click": film_of_clicking, "train": film_of_training}
 STORIES = {
     "compare": comparing,
     "models": models,
@@ -328,12 +458,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stories", nargs="*", metavar="STORY", help=f"of {', '.join(STORIES)}; else all")
     parser.add_argument("--theme", default="dark")
+    parser.add_argument("--animate", action="store_true", help=f"films instead of pictures, of {', '.join(FILMS)}")
     options = parser.parse_args()
     os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
     os.environ.setdefault("NAPARI_UNET_HOME", tempfile.mkdtemp())
-    for name in options.stories or STORIES:
+    stories = FILMS if options.animate else STORIES
+    for name in options.stories or stories:
         viewer, dock = open_window(options.theme)
-        STORIES[name](viewer, dock)
+        stories[name](viewer, dock)
         viewer.close()
 
 

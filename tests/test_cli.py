@@ -675,6 +675,13 @@ def test_a_model_goes_out_as_a_package_and_comes_in_again(run) -> None:
     assert (status, out) == (0, f"{Library().find('tiny').card.identity}\n")
 
 
+def test_every_line_of_info_is_explained_in_the_docs(run) -> None:
+    page = Path(__file__).parent.parent / "docs" / "troubleshooting.md"
+    rows = [line.split("|")[1] for line in page.read_text("utf-8").splitlines() if line.startswith("|")]
+    explained = {name.strip() for row in rows for name in row.split(",")}
+    assert {line.split("  ")[0] for line in run("info")[1].splitlines()} <= explained
+
+
 def test_info_names_versions_devices_and_the_models_folder(run) -> None:
     status, out, _ = run("info")
     names = {line.split()[0] for line in out.splitlines()}

@@ -25,12 +25,12 @@ def save(path: Path, shape=(4, 5), dtype=np.uint8) -> Path:
 
 def test_files_of_one_name_belong_together(folders) -> None:
     images, masks = folders
-    for name in ("a", "b_img"):
+    for name in ("a", "b_img", "c"):
         save(images / f"{name}.npy")
-    for name in ("a_mask", "b"):
+    for name in ("a_mask", "b", "c_cp_masks"):
         save(masks / f"{name}.npy")
     names = [(a.name, b.name) for a, b in pair_up(images, masks).together]
-    assert names == [("a.npy", "a_mask.npy"), ("b_img.npy", "b.npy")]
+    assert names == [("a.npy", "a_mask.npy"), ("b_img.npy", "b.npy"), ("c.npy", "c_cp_masks.npy")]
 
 
 def test_what_is_left_over_is_named(folders) -> None:

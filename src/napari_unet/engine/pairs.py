@@ -12,8 +12,8 @@ from .errors import FileError, InvalidAnnotation
 from .files import collect_inputs, open_image, stem
 from .lesson import Lesson
 
-ROLE = re.compile(r"[ _-](masks?|labels?|truth|gt|seg|annotations?|images?|img|raw)$", re.IGNORECASE)
-"""Endings of names that say what a file is, not which."""
+ROLE = re.compile(r"[ _-]((?:cp_)?masks?|labels?|truth|gt|seg|annotations?|images?|img|raw)$", re.IGNORECASE)
+"""Endings of names that say what a file is, not which; cp_masks is how cellpose calls them."""
 
 
 @dataclass(frozen=True, slots=True)
