@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format tests bench docs clean system-libraries constraints
+.PHONY: help demo test lint format tests bench soak docs clean system-libraries constraints
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,6 +21,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   the checks alone       make tests   pytest alone (ARGS='-k tiling')"
 	@echo "make format rewrites the style     make bench   speed and quality beside a peer"
+	@echo "make soak   five minutes of simulated use in the real window: memory, errors, threads (ARGS='60 100' for an hour)"
 	@echo "make docs   the site, into build/site"
 	@echo "make clean  removes the virtual environment and all caches"
 
@@ -46,6 +47,9 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(INSTALLED) system-libraries
+	@$(ON_SCREEN) $(BIN)/python -m benchmarks soak $(or $(ARGS),5 20)
 
 # The site, into build/site; index.html opens without a server.
 docs: $(INSTALLED)

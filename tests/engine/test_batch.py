@@ -211,6 +211,16 @@ def test_an_output_whose_record_is_not_complete_is_computed_again(tmp_path: Path
     assert states(run([path], tmp_path / "out", tiny)) == ["done"]
 
 
+def test_what_speaks_against_a_result_is_said_of_one_by_regions_too(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 50), np.uint8)
+    pixels[10:20, 10:20] = 3
+    model = make_model(channels=(2, 3), task="objects", objects=ObjectSettings(0.01, 0.01, 0))
+    plan = plan_batch([Image(pixels, "yx", name="dim")], tmp_path / "out", model, BatchSettings(CPU, ending=".zarr"))
+    plan = replace(plan, items=tuple(replace(item, by_regions=True) for item in plan.items))
+    *_, last = run_batch(plan, model)
+    assert last.report.outcomes[0].sentence.startswith("The image has hardly any contrast (3 grey levels)")
+
+
 def test_open_images_are_sources_too(tmp_path: Path, tiny: Model, rng: np.random.Generator) -> None:
     image = Image(rng.random((40, 50)), "yx", name="a/b: c")
     assert states(run([image], tmp_path / "out", tiny)) == ["done"]

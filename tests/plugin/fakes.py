@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from napari_unet.engine.card import ModelCard, UNetSpec
+from napari_unet.engine.errors import NapariUnetError
 from napari_unet.engine.library import Library
 from napari_unet.engine.model import Model, new_model
 from napari_unet.plugin.jobs import Events, ignore
@@ -49,7 +50,11 @@ class Stepwise:
             return self._end("on_done")
         except Exception as error:
             return self._end("on_error", error)
-        self.callbacks["on_event"](event)
+        try:
+            self.callbacks["on_event"](event)
+        except NapariUnetError as error:  # as the runner does; what is no error of ours is a bug and shall be seen
+            self.events.close()
+            return self._end("on_error", error)
         return True
 
     def finish(self) -> None:

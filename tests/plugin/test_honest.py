@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from dataclasses import replace
@@ -321,3 +322,43 @@ def test_the_time_left_of_a_batch_follows_its_pace(
     jobs.finish()
     assert is_forward(reports)
     assert [r.seconds_left for r in reports[1:]] == pytest.approx([2.0 * (10 - done) for done in range(2, 11)])
+
+
+# --- a model where it was not meant
+
+
+def test_a_channel_that_nobody_chose_is_said_with_the_result(viewer, session, jobs, heard) -> None:
+    viewer.add_image(np.stack([two_squares(), two_squares()]), name="two")
+    session.segment()
+    jobs.finish()
+    assert heard.last.text.endswith(" No channel was chosen, so channel 0 of 2 (counted from 0) was segmented.")
+    session.choose(channel=0)
+    session.segment()
+    jobs.finish()
+    assert "No channel was chosen" not in heard.last.text
+
+
+def test_a_model_that_learned_here_says_where_it_does_not_belong(viewer, session, jobs, heard, monkeypatch) -> None:
+    """Taught on a dark image of half a micrometre a pixel; then asked about a coarser one, and about an inverted one."""
+    monkeypatch.setattr("napari_unet.engine.training.judge", lambda *arguments: Judgement.BETTER)
+    pixels = (200 * two_squares()).astype(np.uint8)
+    there = {"units": ("micrometer", "micrometer")}
+    viewer.add_image(pixels, name="squares", scale=(0.5, 0.5), **there)
+    learning = Learning(session)
+    learning.refresh_after = False
+    learning.settings = replace(learning.settings, steps=2, batch=1, patch=32)
+    draw(learning)
+    learning.train()
+    jobs.finish()
+    jobs.finish()  # saving
+    assert session.entry.card.training["conditions"] == {"brightness": [0.0, 0.0], "pixel_size": [0.5, 0.5]}
+    said = []
+    for name, array, size in (("same", pixels, 0.5), ("coarse", pixels, 1.1), ("inverted", 200 - pixels, 0.5)):
+        session.choose_image(viewer.add_image(array, name=name, scale=(size, size), **there))
+        session.segment()
+        jobs.finish()
+        said.append(heard.last.text)
+    assert re.fullmatch(r"Segmented in \S+ s\.", said[0])
+    assert "A pixel of this image is 1.1 µm wide, of those that bright learned from 0.5 µm" in said[1]
+    assert "This image is mostly bright, those that bright learned from mostly dark" in said[2]
+    learning.close()

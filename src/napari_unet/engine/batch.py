@@ -515,8 +515,7 @@ def _computed(item: BatchItem, settings: BatchSettings, axes: str | None, model:
     image = _opened(item, axes)
     record = _record(item, model, settings, axes)
     if item.by_regions:
-        yield from _regions(item, image, settings, model, record)
-        return ""
+        return (yield from _regions(item, image, settings, model, record))
     made = yield from _made(image, settings, model)
     _write(item, made, image, model, record)
     return made.doubts
@@ -534,14 +533,17 @@ def _regions(
     record: dict[str, Any],
     spread: Spread | None = None,
 ) -> Steps:
-    """Segment and write an item region by region."""
+    """Segment and write an item region by region; returns what speaks against its result."""
     beside = record_path(item.target)
+    against = ""
     _write_json(beside, record | {"state": "under way"})  # if killed now, the output will be known for our own
     for event in segment_by_regions(image, model, settings, item.target, record["source"], spread):
         if isinstance(event, RegionDone):
             yield event.done, event.tiles
         elif isinstance(event, RegionsDone):
+            against = event.doubts
             _write_json(beside, record | {"state": "done"})
+    return against
 
 
 def _made(image: Image, settings: BatchSettings, model: Model) -> Generator[tuple[int, int], None, Made]:
@@ -735,7 +737,7 @@ def _regions_by(workers: Crew, item: BatchItem, plan: BatchPlan, model: Model, s
                 raise news.error
             yield pieces[news.number] if isinstance(news, Done) else None
 
-    yield from _regions(item, _opened(item, plan.axes), settings, model, record, spread)
+    return (yield from _regions(item, _opened(item, plan.axes), settings, model, record, spread))
 
 
 def _piece_on_worker(desk: Desk, job: _Job, piece: Piece) -> Steps:

@@ -107,11 +107,18 @@ class Normalisation:
     """Pixels of each channel that were looked at."""
     steps: tuple[Step, ...] | None = None
     """The pre-processing of another program's network, with this image's statistics; None: ours."""
+    middle: float | None = None
+    """The median of all channels once they are normalised; None: not known."""
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Normalisation:
         """Return what was written down with `dataclasses.asdict` as JSON."""
         return cls(**{name: tuples(value) for name, value in record.items()})
+
+    @property
+    def contrast(self) -> float:
+        """The span between dark and bright, the smallest of all channels."""
+        return min(b - a for a, b in zip(self.low, self.high, strict=True))
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Normalise ``(c, *spatial)``; raises InvalidImage if a value is not finite."""
@@ -182,7 +189,8 @@ def normalisation(
         )
     if steps is not None:
         steps = measured(steps, sample)
-    return Normalisation(tuple(map(float, low)), tuple(map(float, high)), sample.shape[1], steps)
+    middle = float(np.mean((np.median(sample, axis=1) - low) / (high - low)))
+    return Normalisation(tuple(map(float, low)), tuple(map(float, high)), sample.shape[1], steps, middle)
 
 
 def segment(
@@ -282,8 +290,8 @@ def segment(
                 maps[(slice(None), *whole)] = stitched.reshape(maps[(slice(None), *whole)].shape)
         yield ItemDone(whole, labels[whole])
     record = record_of(image, model, settings, thresholds, scale, device, plan.step)
-    contrast = min(b - a for a, b in zip(scale.low, scale.high, strict=True))
-    yield Segmented(labels, probabilities, maps, record, doubts(image, card, labels, contrast))
+    against = doubts(image, card, labels, scale.contrast, scale.middle)
+    yield Segmented(labels, probabilities, maps, record, against)
 
 
 def network_for(model: Model, tile: int | None, device: str) -> Levels | Executor:

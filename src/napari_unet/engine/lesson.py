@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .annotation import Annotation, TrainingSet
 from .card import ModelCard
+from .doubts import conditions
 from .errors import FileError, InvalidAnnotation
 from .files import open_image, stem, write_labels
 from .image import Image
@@ -197,12 +198,16 @@ def teach(
     annotations = [a for lesson in lessons for a in lesson.annotations(card)]
     counts = np.array([lesson.strokes(card).count() for lesson in lessons]).sum(axis=0) if lessons else (0, 0)
     data = TrainingSet(tuple(annotations), replay)
+    brightness = [float(np.median(a.pixels.reshape(len(a.pixels), -1), axis=1).mean()) for a in annotations]
     made_from = {
         "annotations": digest(annotations),
         "images": sorted({lesson.image.name for lesson in lessons}),
         "strokes": int(counts[0]),
         "held_out_strokes": int(counts[1]),
         "settings": asdict(settings),
+        "conditions": conditions(
+            model.card, [lesson.image for lesson in lessons], brightness, [a.labels for a in annotations]
+        ),
         "threads": torch.get_num_threads(),  # on a processor the last digits of a gradient depend on it
     }
     if replay:

@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from skimage.segmentation import watershed
 
+from .doubts import NO_OBJECTS, doubts_of_image
 from .errors import FileError, InvalidImage, LibraryError, OutOfMemory
 from .execution import Executor, pick_device, probability, run_tiles
 from .files import CHUNK, LabelStore
@@ -93,6 +94,9 @@ class RegionDone:
 @dataclass(frozen=True, slots=True)
 class RegionsDone:
     """The labels are complete and stand at their place; the work folder is deleted when the next event is asked for."""
+
+    doubts: str = ""
+    """Why they should not be believed without a look, as in `inference.Segmented`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +359,9 @@ class Run:
         if self.linked:
             record |= {"link": self.settings.link, "overlap": self.settings.overlap}
         self.labels.finish(self.target, record, highest)
-        yield RegionsDone()
+        scale = self.scale
+        against = doubts_of_image(self.image, self.model.card, scale.contrast, scale.middle)
+        yield RegionsDone(NO_OBJECTS if self.is_objects and not highest else against)
         self.work.finish()
 
     def compute(self, piece: Piece) -> Iterator[tuple[int, int]]:

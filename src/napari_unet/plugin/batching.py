@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -190,11 +191,11 @@ class Batching:
             return
         array = np.asarray(labels.array) if item.pixels < 1 << 26 else da.from_array(labels.array)
         source = self._origins.get(id(item.source))
+        options: dict[str, Any] = {"scale": labels.spacing}
         if source in self.session.viewer.layers and isinstance(item.source, Image):
-            array = layers.label_array(source, item.source, array)
-            options = layers.placement(source, item.source)
-        else:
-            options = {"scale": labels.spacing}
+            with suppress(InvalidImage):  # the image has other axes by now: the labels are shown on their own
+                options = layers.placement(source, item.source)
+                array = layers.label_array(source, item.source, array)
         self.session.viewer.add_layer(Labels(array, name=item.target.name, **options))
 
     def command(self) -> str:

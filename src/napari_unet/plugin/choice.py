@@ -27,6 +27,8 @@ class Choice:
     settings: SegmentSettings = SegmentSettings()
     given_axes: str = ""
     """Empty: they are guessed."""
+    guessed_channel: bool = False
+    """The channel was taken because the model wants one, and nobody said which."""
 
     def with_(self, **changes: Any) -> Choice:
         """Return a copy with another image, model or axes, and a channel that fits them."""
@@ -37,14 +39,21 @@ class Choice:
         try:
             image = self.image()
         except NapariUnetError:
-            return replace(self, settings=replace(self.settings, channel=None))
+            return replace(self, settings=replace(self.settings, channel=None), guessed_channel=False)
         wanted = self.entry.card.spec.in_channels if self.entry else 1
-        channel = self.settings.channel
+        channel, guessed = self.settings.channel, self.guessed_channel
         if wanted != 1 or image.rgb or image.channels == 1:
-            channel = None
+            channel, guessed = None, False
         elif channel is None or channel >= image.channels:
-            channel = 0
-        return replace(self, settings=replace(self.settings, channel=channel))
+            channel, guessed = 0, True
+        return replace(self, settings=replace(self.settings, channel=channel), guessed_channel=guessed)
+
+    def doubt(self) -> str:
+        """Say what of the choice was a guess that the result hangs on; empty: nothing."""
+        if not self.guessed_channel:
+            return ""
+        which = f"channel {self.settings.channel} of {self.channels()} (counted from 0)"
+        return f"No channel was chosen, so {which} was segmented."
 
     @property
     def axes(self) -> str:

@@ -114,8 +114,15 @@ def _shear_matrix(layer: ImageLayer) -> NDArray[np.float64]:
     return matrix
 
 
+def check_axes(layer: ImageLayer, image: Image) -> None:
+    """Raise InvalidImage if a layer was given pixels with more or fewer axes since `image` was taken from it."""
+    if layer.ndim != len(image.axes) - image.rgb:
+        raise InvalidImage(f"{layer.name!r} has other axes than when this was begun: begin anew.")
+
+
 def placement(layer: ImageLayer, image: Image) -> dict[str, Any]:
-    """Return the layer arguments that put labels of an image where its pixels are in the world."""
+    """Return the layer arguments that put labels of an image where its pixels are in the world; see `check_axes`."""
+    check_axes(layer, image)
     n, where = layer.ndim, _channel_axis(layer, image)
     scale, translate, shear = np.array(layer.scale), np.array(layer.translate), _shear_matrix(layer)
     keep = list(range(n))
@@ -208,7 +215,8 @@ def probability_layers(
 
 
 def in_view(viewer: ViewerModel, layer: ImageLayer, image: Image) -> tuple[slice, ...] | None:
-    """Return the part of the label array that the window shows, or None if that is not known."""
+    """Return the part of the label array that the window shows, or None if that is not known; see `check_axes`."""
+    check_axes(layer, image)
     corners = np.array(layer.corner_pixels, dtype=float)
     if layer.multiscale:
         corners = corners * np.asarray(layer.downsample_factors)[layer.data_level]

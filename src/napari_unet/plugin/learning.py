@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from ..engine.card import PALETTE
-from ..engine.errors import NapariUnetError
+from ..engine.errors import InvalidImage, NapariUnetError
 from ..engine.image import Image
 from ..engine.library import Entry, Library
 from ..engine.settings import SegmentSettings, TrainSettings
@@ -168,10 +168,10 @@ class Learning:
         assert layer is not None
         try:
             page = self._page_of(layer) or self._new_page(layer, self.session.choice.image())
+            page.show(self.viewer)
         except NapariUnetError as error:
             self.session.tell(str(error), is_error=True)
             return
-        page.show(self.viewer)
         self.pick(self.value)
         self.session.tell("Paint a stroke on an object and one on the background; then press Train.")
 
@@ -586,17 +586,25 @@ class Learning:
         page = self._page_of(source) or next((p for p in this.pages if p.source in self.viewer.layers), None)
         if page is None:
             return
-        view = layers.in_view(self.viewer, page.source, page.image)
+        try:
+            view = layers.in_view(self.viewer, page.source, page.image)
+        except InvalidImage as error:
+            self.session.tell(str(error), is_error=True)
+            return
         settings = replace(self.session.settings, objects=None, probabilities=False)
         found: list[Any] = []
 
         def done() -> None:
             if self.candidate is not model:
                 return
-            self._before_after = found[0]
             shape = page.image.label_shape
             array = layers.label_array(page.source, page.image, np.zeros(shape, dtype=np.int32))
-            place = layers.placement(page.source, page.image)
+            try:
+                place = layers.placement(page.source, page.image)
+            except InvalidImage as error:
+                self.session.tell(str(error), is_error=True)
+                return
+            self._before_after = found[0]
             self._comparison = Labels(array, name=f"{page.source.name} before and after", **place)
             self._comparison.metadata = {"label_shape": shape}
             self._comparison.editable = False

@@ -7,6 +7,7 @@ the U-Net answer too (`_rivalling`), and the better of the two on those strokes 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -472,7 +473,9 @@ class Live:
         page = self.learning.page
         if page is None or not event.parts:
             return
-        if self._shown is None or self._shown.key != plane.key or self.layer is None:
+        overlays = [layer for layer in (self.layer, self.doubt) if layer is not None]
+        fit = all(np.size(layer.data) == math.prod(plane.shape) for layer in overlays)
+        if self._shown is None or self._shown.key != plane.key or self.layer is None or not fit:
             self._show(page, plane)
         assert self.layer is not None
         for part in event.parts:

@@ -111,8 +111,9 @@ def plane_in_view(viewer: ViewerModel, layer: ImageLayer, image: Image) -> Plane
     Raises
     ------
     InvalidImage
-        If it shows no slice.
+        If it shows no slice, or the layer has other axes by now.
     """
+    layers.check_axes(layer, image)
     dims = viewer.dims
     shown = {axis - dims.ndim + layer.ndim for axis in dims.displayed}
     letters = image.axes[: layer.ndim]

@@ -186,7 +186,8 @@ class Session:
 
     def choose(self, **settings: Any) -> None:
         """Change fields of the settings; raises InvalidSettings and changes nothing if one is out of its range."""
-        self.choice = replace(self.choice, settings=replace(self.settings, **settings))
+        guessed = self.choice.guessed_channel and "channel" not in settings
+        self.choice = replace(self.choice, settings=replace(self.settings, **settings), guessed_channel=guessed)
         self.changed.emit()
 
     def obstacle(self) -> str:
@@ -400,7 +401,7 @@ class Session:
             text = f"Found {count} in {seconds:.1f} s." if run.objects else ""
         else:
             text = f"Segmented in {seconds:.1f} s."
-        self._end(f"{text} {run.doubts}".strip())
+        self._end(" ".join(filter(None, (text, run.doubts, run.choice.doubt()))))
         if run.choice.settings.objects != self.settings.objects and self.settings.objects is not None:
             self._wanted = self.settings.objects
             self._rethreshold_next()
