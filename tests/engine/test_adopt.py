@@ -431,6 +431,9 @@ def refused(library: Library, path: Path) -> str:
         ("outputs/0/axes/2/size", {"min": 1}, "another size along y"),
         ("outputs/0/axes/2/scale", 2.0, "another size along y"),
         ("outputs/0/axes/2/halo", 10**12, "that is no image"),
+        ("inputs/0/axes/2/size", {"min": 32, "step": 10**6}, "that is no image"),
+        ("inputs/0/axes/2/size", {"tensor_id": "raw", "axis_id": "y"}, "its description is not understood"),
+        ("inputs/0/preprocessing/0/kwargs/eps", 0, "pre-processing .* is not known"),
         ("inputs", [], "it takes 0 images and gives 1"),
         ("inputs", 3, "its description is not understood"),
         ("weights/onnx/sha256", "0" * 64, "has another checksum"),
@@ -455,6 +458,15 @@ def test_what_is_not_understood_is_named(
     assert not library.folder.exists()
 
 
+LAUGHS = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12))
+
+
+@pytest.mark.parametrize("text", ["type: model\na0: &a0 [ha]\n" + LAUGHS, "type: model\na: &a [*a]\n"])
+def test_a_description_that_grows_without_an_end_is_refused(library: Library, tmp_path: Path, text: str) -> None:
+    path = zoo.zipped(tmp_path / "bad.zip", {"rdf.yaml": text.encode()})
+    assert "repeats itself without an end" in refused(library, path)
+
+
 def test_a_test_image_that_claims_more_than_it_holds_is_damage(cells, library: Library, tmp_path: Path) -> None:
     claim = {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
     file = zoo.io.BytesIO()
@@ -468,6 +480,15 @@ def test_a_pickled_test_image_is_not_unpickled(cells, library: Library, tmp_path
     np.save(file, np.array([{}], dtype=object), allow_pickle=True)
     files = cells | {"in.npy": file.getvalue()}
     assert "'in.npy' cannot be read" in refused(library, zoo.package(tmp_path / "bad.zip", files))
+
+
+def test_more_numbers_than_maps_are_refused(cells, library: Library, tmp_path: Path) -> None:
+    files = zoo.cells(zoo.net(outputs=3))
+    record = changed(zoo.record(files), "outputs/0/axes/1/channel_names", ["cell", "wall"])
+    record = changed(
+        record, "outputs/0/postprocessing", [{"id": "scale_linear", "kwargs": {"gain": [1, 2], "axis": "channel"}}]
+    )
+    assert "makes 3 maps" in refused(library, zoo.package(tmp_path / "bad.zip", files, record))
 
 
 def test_a_link_out_of_a_folder_is_not_followed(cells, library: Library, tmp_path: Path) -> None:
@@ -551,10 +572,13 @@ def test_onnx_is_arithmetic_alone(cells, library: Library, tmp_path: Path, chang
     assert sentence in refused(library, zoo.package(tmp_path / "bad.zip", files))
 
 
-def test_a_damaged_network_is_said(cells, library: Library, tmp_path: Path) -> None:
+def test_a_damaged_network_is_said_and_nothing_is_printed(cells, library: Library, tmp_path: Path, capfd) -> None:
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"\xff" + cells["weights.onnx"][:300])
     assert "is damaged" in refused(library, path)
+    path.write_bytes(cells["weights.onnx"].replace(b"/Relu_output_0", b"/Relu_outpu\xff_0", 1))
+    assert "cannot be used" in refused(library, path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_of_ours_that_hides_such_a_network_is_refused(cells, library: Library, tmp_path: Path) -> None:

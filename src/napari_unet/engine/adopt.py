@@ -76,7 +76,7 @@ def found_in(files: Files, record: dict[str, Any]) -> Found:
         description = Description(record)
         card = _card(files.name, record, description)
         places = description.test_files()
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, StopIteration) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, StopIteration) as error:
         raise InvalidModel(
             f"{files.name} cannot be used: its description is not understood ({error!r:.100})."
         ) from error
@@ -106,6 +106,8 @@ def _picture(files: Files, covers: Any) -> NDArray[np.uint8] | None:
 
 def _why_not(weights: Any) -> str:
     kinds = set(weights) if isinstance(weights, dict) else set()
+    if "onnx" in kinds:
+        return "what it says of its ONNX weights is not understood"
     if "torchscript" in kinds:
         return TORCHSCRIPT
     if "pytorch_state_dict" in kinds:

@@ -30,8 +30,8 @@ AXES = "bczyx"
 """Axes that the network of another program may have: batch, channel and space."""
 GRID = 32
 """On multiples of this start the tiles of a network that takes one size alone, where that size is one."""
-MOST_PIXELS = 1 << 27
-"""A network that asks for tiles of more pixels than this is not one for images."""
+MOST_EDGE, MOST_PIXELS = 1 << 13, 1 << 27
+"""A network that asks for wider tiles, or for tiles of more pixels than this, is not one for images."""
 STATISTICS = {"zero_mean_unit_variance": 2, "scale_range": 4}
 """Steps that look at the whole image first, and how many numbers they take: the last is 1 for all channels together."""
 STEPS = {"scale_linear": 2, "scale_shifted": 2, "clip": 2, "binarize": 1, "ensure_dtype": 1, "sigmoid": 0, "softmax": 0}
@@ -192,7 +192,7 @@ class ForeignSpec:
         for problem, good in checks.items():
             if not good:
                 raise InvalidModel(f"The network's {problem}.")
-        if math.prod(self.smallest) > MOST_PIXELS or max(*self.step, *self.halo, *self.eaten) > MOST_PIXELS:
+        if math.prod(self.smallest) > MOST_PIXELS or max(map(max, sizes)) > MOST_EDGE:
             raise InvalidModel(f"The network asks for tiles of {self.smallest} pixels or more: that is no image.")
         if any(s == 0 and n <= 2 * (h + e) for n, s, h, e in zip(*sizes, strict=True)):
             raise InvalidModel(f"The network's halo {self.halo} leaves nothing of its tiles of {self.smallest} pixels.")
@@ -217,7 +217,7 @@ def _is_step(step: Step, known: dict[str, int], channels: int) -> bool:
         return numbers[0][0] in range(len(DTYPES))
     if name == "scale_range" and not 0 <= numbers[0][0] < numbers[1][0] <= 100:
         return False
-    return name not in STATISTICS or all(len(n) == 1 for n in numbers)
+    return name not in STATISTICS or (all(len(n) == 1 for n in numbers) and numbers[-2][0] > 0)
 
 
 Spec = UNetSpec | ForeignSpec

@@ -104,14 +104,12 @@ def _axis(axis: dict[str, Any], tensor: str, others: list[dict[str, Any]], input
     )
     size = axis["size"]
     if isinstance(size, int):
-        return replace(found, smallest=size)
+        return replace(found, smallest=int(size))
     if inputs is None:
         if "axis_id" not in size:
             return replace(found, smallest=int(size["min"]), step=int(size["step"]))
         like = next(other for other in others if other.get("id") == size["axis_id"])
-        twin = _axis(
-            {**like, "size": like["size"] if isinstance(like["size"], int) else dict(like["size"])}, tensor, []
-        )
+        twin = _axis(like, tensor, [])
         return replace(found, smallest=twin.smallest + int(size.get("offset", 0)), step=twin.step)
     source = next((a for a in inputs if a.letter == name), None)
     offset = int(size.get("offset", 0)) if size.get("axis_id") == name and size.get("tensor_id") == tensor else 1

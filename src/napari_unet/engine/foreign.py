@@ -6,6 +6,7 @@ without an end) is refused before onnxruntime sees it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -71,7 +72,9 @@ class Running:
         options.log_severity_level = 4  # what goes wrong is raised
         self._errors = _errors()
         try:
-            self._session = onnxruntime.InferenceSession(network.onnx, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                network.onnx, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except self._errors as error:
             raise InvalidModel(f"The ONNX network cannot be used: {_first_line(error)}.") from error
         given = self._session.get_inputs()[0]
@@ -91,11 +94,11 @@ class Running:
         order = "c" + "zyx"[-self.spec.dims :]
         try:
             found = self._session.run(None, {self._name: arranged(pixels, order, self.spec.axes).astype(self._dtype)})
+            result = np.asarray(found[0], dtype=np.float32)
         except self._errors as error:
             if "alloc" in str(error).lower():
                 raise OutOfMemory("Memory ran out: close other programs, or choose smaller tiles.") from error
             raise InvalidModel(f"The ONNX network failed: {_first_line(error)}.") from error
-        result = np.asarray(found[0], dtype=np.float32)
         if result.ndim != len(self.spec.out_axes):
             raise InvalidModel(f"The ONNX network gives {result.ndim} axes, not {self.spec.out_axes!r}.")
         maps = arranged(result, self.spec.out_axes, order)
@@ -104,6 +107,10 @@ class Running:
             raise InvalidModel(
                 f"The ONNX network made {maps.shape[1:]} pixels of {pixels.shape[1:]}, where its description "
                 f"promises {wanted}."
+            )
+        if any(len(n) not in (1, len(maps)) for _, numbers in self.spec.after for n in numbers):
+            raise InvalidModel(
+                f"The ONNX network makes {len(maps)} maps, not as many as its post-processing has numbers."
             )
         return np.asarray(applied(self.spec.after, maps), dtype=np.float32)
 
@@ -187,5 +194,7 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _first_line(error: Exception) -> str:
+    """Return what onnxruntime says, without its codes and the places in its source."""
     line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return line.rpartition(" : ")[2].strip().rstrip(".")[:300]
+    said = re.sub(r"/onnxruntime_src/.*?\)( |$)", "", line.rpartition(" : ")[2])
+    return said.strip(" .")[:300] or "onnxruntime does not say why"

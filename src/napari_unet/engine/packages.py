@@ -146,11 +146,24 @@ def read_description(files: Files, name: str) -> dict[str, Any]:
         raise InvalidModel(f"{files.name} is no bioimage.io package: its description is too long.")
     try:
         record = yaml.safe_load(files.read(name))
+        length = _written_out(record, {})
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InvalidModel(f"{files.name} is damaged: its description {name} cannot be read.") from error
+    if length > 8 * MOST_DESCRIPTION:
+        raise InvalidModel(f"{files.name} is no bioimage.io package: its description repeats itself without an end.")
     if not isinstance(record, dict) or record.get("type") != "model":
         raise InvalidModel(f"{files.name} is a package, but not of a model.")
     return record
+
+
+def _written_out(value: Any, known: dict[int, int]) -> int:
+    """Return how long a description would be with all its references written out: YAML can name a thing many times."""
+    if id(value) not in known:
+        known[id(value)] = 9 * MOST_DESCRIPTION  # what holds itself has no end
+        inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+        length = len(value) if isinstance(value, str) else 1
+        known[id(value)] = length + sum(_written_out(v, known) for v in inside)
+    return known[id(value)]
 
 
 def own_model(files: Files, record: dict[str, Any]) -> bytes:
