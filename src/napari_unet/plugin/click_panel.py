@@ -40,10 +40,13 @@ class ClickPanel(QWidget):
         self.hint.setMinimumHeight(3 * self.hint.fontMetrics().lineSpacing())
         self.hint.setAlignment(Qt.AlignmentFlag.AlignTop)
 
-        self.accept = _button("Accept (Enter)", "Write the object into the result, where it is locked", tool.accept)
+        self.accept = _button(
+            "Accept (N)", "Enter does it too: write the object into the result, where it is locked", tool.accept
+        )
         self.drop = _button("Drop (Esc)", "Forget the object", tool.drop)
         self.undo = _button("Undo (Ctrl+Z)", "Take back the newest click, or the newest change", tool.undo)
         first = QHBoxLayout()
+        first.setSpacing(4)
         for button in (self.accept, self.drop, self.undo):
             first.addWidget(button)
         self.extend = _button(

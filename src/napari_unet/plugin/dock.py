@@ -50,8 +50,12 @@ from .train_panel import TrainPanel
 from .verbs import press
 from .welcome import Welcome
 
+FRAME = 6
+"""Pixels that tabs are wider than the panel in front."""
 REDRAW = 100
 """Milliseconds between two looks at the tiles that arrived."""
+LEAST = 312
+"""Pixels that the widest panel needs beside a scroll bar."""
 READY = "Ready: press Segment."
 DEVICES = {"auto": "automatic", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)", "cpu": "processor (CPU)"}
 
@@ -82,8 +86,10 @@ class Panels(QTabWidget):
         return QSize(width, self.heightForWidth(self.width()))
 
     def minimumSizeHint(self) -> QSize:
-        """Likewise: what does not fit the window is scrolled by the dock."""
-        return QSize(super().minimumSizeHint().width(), self.heightForWidth(self.width()))
+        """Return what the panel in front needs: what does not fit the window is scrolled by the dock, in height only."""
+        page = self.currentWidget()
+        assert page is not None
+        return QSize(page.minimumSizeHint().width() + FRAME, self.heightForWidth(self.width()))
 
 
 class UNetDock(QWidget):
@@ -181,7 +187,7 @@ class UNetDock(QWidget):
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scroll)
-        self.setMinimumWidth(300)
+        self.setMinimumWidth(LEAST)
         for verb, key in KEYS.items():
             QShortcut(QKeySequence(key), self).activated.connect(partial(press, self, verb))
 
