@@ -837,7 +837,10 @@ def info(
         ("Python", f"{platform.python_version()} ({sys.executable})"),
         ("system", platform.platform()),
         ("processors", str(os.cpu_count())),
-        *((name, _version_of(name)) for name in ("napari", "torch", "numpy", "scikit-image", "tifffile", "zarr")),
+        *(
+            (name, _version_of(name))
+            for name in ("napari", "torch", "onnxruntime", "numpy", "scikit-image", "tifffile", "zarr")
+        ),
         ("devices", ", ".join(available_devices())),
         ("models folder", str(library.folder)),
         ("log", str(log_folder())),
