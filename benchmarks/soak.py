@@ -89,13 +89,19 @@ def open_and_close(window: Window, cycles: int) -> list[str]:
         window.close_dock()
         window.spin(lambda: False, 0.02)
 
+    def settle() -> None:
+        window.spin(lambda: not ours(), 60)
+        for _ in range(4):  # what is closed is let go of in steps
+            window.spin(lambda: False, 0.3)
+            gc.collect()
+
     for _ in range(5):
         cycle()
-    window.spin(lambda: not ours(), 60)
+    settle()
     began, listeners, layers = megabytes(), callbacks(window.viewer), len(window.viewer.layers)
     for _ in range(cycles):
         cycle()
-    window.spin(lambda: not ours(), 60)
+    settle()
     grown = megabytes() - began
     docks = sum(isinstance(o, UNetDock) for o in gc.get_objects())
     more = callbacks(window.viewer) - listeners
@@ -123,8 +129,9 @@ def one_round(window: Window, folder: Path, rng: np.random.Generator) -> list[st
 
     tool = window.dock.click_tool
     tool.switch(True)
-    for y, x in rng.integers(40, min(window.image.data.shape) - 40, (3, 2)):
-        tool.click((float(y), float(x)))
+    for x in (64, 192, 320):  # so far apart that none lies on the object accepted before, which is locked
+        y = rng.integers(40, window.image.data.shape[0] - 40)
+        tool.click((float(y), float(x + rng.integers(-20, 20))))
         window.spin(lambda: tool.draft is not None and tool.draft.answered, 60)
         tool.accept()
     tool.undo()

@@ -126,13 +126,15 @@ class Normalisation:
         column = (-1,) + (1,) * (pixels.ndim - 1)
         low, high = (np.array(v, dtype=exact).reshape(column) for v in (self.low, self.high))
         result = pixels.astype(exact)
-        if self.steps is None:
-            result -= low
-            result /= high - low
-        else:
-            result = applied(self.steps, result)
-        result = result.astype(np.float32, copy=False)
-        if pixels.dtype.kind == "f" and not np.isfinite(result).all():
+        with np.errstate(over="ignore", invalid="ignore"):  # a value that is far out of the others' range is cut
+            if self.steps is None:
+                result -= low
+                result /= high - low
+            else:
+                result = applied(self.steps, result)
+            result = result.astype(np.float32, copy=False)
+        whole = pixels.dtype.kind != "f" or bool(np.isfinite(result).all())
+        if not whole and (np.isnan(result).any() or not np.isfinite(pixels).all() or self.steps is not None):
             raise InvalidImage(
                 "The image holds NaN or infinite values: replace them first, e.g. with numpy.nan_to_num."
             )
@@ -189,7 +191,8 @@ def normalisation(
         )
     if steps is not None:
         steps = measured(steps, sample)
-    middle = float(np.mean((np.median(sample, axis=1) - low) / (high - low)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = float(np.mean((np.median(sample, axis=1) - low) / (high - low)))
     return Normalisation(tuple(map(float, low)), tuple(map(float, high)), sample.shape[1], steps, middle)
 
 
