@@ -22,6 +22,7 @@ from napari_unet.engine.training import (
     fine_tune,
     learning_rate,
     loss,
+    measure_statistics,
     optimise,
     volume_patch,
 )
@@ -214,10 +215,38 @@ def test_a_seed_gives_one_result() -> None:
     assert not torch.equal(first, other)
 
 
-def test_frozen_statistics_do_not_move() -> None:
+def test_statistics_are_measured_once_then_kept() -> None:
     model = make_model()
-    end = list(fine_tune(model, TrainingSet((bright_discs(),)), short(steps=5)))[-1]
-    assert torch.equal(end.model.network.encoder[0][1].running_mean, model.network.encoder[0][1].running_mean)
+    short_one, longer = (
+        list(fine_tune(model, TrainingSet((bright_discs(),)), short(steps=n)))[-1].model.network.encoder[0][1]
+        for n in (1, 5)
+    )
+    assert torch.equal(short_one.running_mean, longer.running_mean)
+    assert not torch.allclose(short_one.running_mean, model.network.encoder[0][1].running_mean)
+
+
+def test_statistics_are_measured_from_the_batches_alone() -> None:
+    network = make_model().network
+    bright, dark = torch.full((2, 1, 32, 32), 3.0), torch.full((2, 1, 32, 32), -1.0)
+    convolution, norm = network.encoder[0][0], network.encoder[0][1]
+    measure_statistics(network, [bright, dark])
+    with torch.no_grad():
+        mean = torch.stack([convolution(x).mean((0, 2, 3)) for x in (bright, dark)]).mean(0)
+    torch.testing.assert_close(norm.running_mean, mean)
+    assert norm.momentum == 0.1
+    assert not network.training
+
+
+def test_the_smallest_patch_alone_is_enough_to_measure() -> None:
+    *_, end = fine_tune(make_model(), TrainingSet((bright_discs(),)), short(steps=1, batch=1, patch=16))
+    assert end.steps == 1
+
+
+def test_another_microscope_is_learned_too() -> None:
+    image = bright_discs()
+    shifted = Annotation(image.pixels * 3 + 5, image.labels, image.held_out)
+    *_, end = fine_tune(make_model(), TrainingSet((shifted,)), short(steps=40))
+    assert end.verdict is Verdict.BETTER
 
 
 def test_strokes_that_lie_are_rejected_by_the_gate() -> None:

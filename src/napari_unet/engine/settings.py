@@ -155,7 +155,7 @@ class TrainSettings:
     weight_decay: float = 1e-4
     """AdamW weight decay."""
     frozen_statistics: bool = True
-    """Keep BatchNorm's running statistics; False only for training from scratch on much data."""
+    """Measure BatchNorm's statistics on the first patches, then keep them; False: for training on much data."""
     averaging: float = 0.98
     """Decay of the exponential weight average that is returned; 0 switches it off."""
     way: float = 0.75

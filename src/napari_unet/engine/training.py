@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ RARE = 10.0
 """The rarest class counts at most this many times more, per pixel, than the commonest."""
 WARM_UP = 0.05
 """Part of the steps over which the learning rate rises."""
+MEASURED = 12
+"""Batches from which BatchNorm's statistics are measured before the first step."""
 LARGEST_GRADIENT = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""
 
@@ -184,6 +186,26 @@ def between(start: Model, end: Model, way: float) -> Model:
     return Model(end.card, network)
 
 
+def measure_statistics(network: UNet, batches: Sequence[Tensor]) -> None:
+    """Give BatchNorm the statistics of batches ``(n, c, *patch)`` under the weights as they are.
+
+    The user's images are not those that the model in use was made from; with its statistics the first round on a new kind of
+    image often fails (adaptive BatchNorm, Li et al. 2018; measured with precise means, Wu and Johnson 2021).
+    """
+    norms = [m for m in network.modules() if isinstance(m, (nn.BatchNorm2d, nn.BatchNorm3d))]
+    usual = [m.momentum for m in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean over the batches
+    network.train()
+    with torch.no_grad():
+        for pixels in batches:
+            network(pixels)
+    network.eval()
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+
+
 class Batches(Protocol):
     """Where the step loop gets its patches from."""
 
@@ -241,8 +263,13 @@ def optimise(
     layout: Any = CHANNELS_LAST[card.spec.dims]
     network = copy.deepcopy(model.unet).to(device).requires_grad_(True)
     network.to(memory_format=layout)  # type: ignore[call-overload]
+    if settings.frozen_statistics:
+        with device_errors(device):
+            pixels = torch.cat([batches.batch(network)[0] for _ in range(MEASURED)]).to(device)
+            measure_statistics(network, pixels.split(max(settings.batch, 2)))  # one pixel alone has no spread
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    start = [p.detach().clone() for p in network.parameters()]
+    start = Model(card, copy.deepcopy(average).cpu())
+    pulled_to = [p.detach().clone() for p in network.parameters()]
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     baseline = score_of(model)
     best: Validated | None = None
@@ -269,7 +296,7 @@ def optimise(
         step += 1
         with torch.no_grad():
             if settings.pull:
-                for p, p0 in zip(network.parameters(), start, strict=True):
+                for p, p0 in zip(network.parameters(), pulled_to, strict=True):
                     p.lerp_(p0, rate * settings.pull)
             decay = min(settings.averaging, step / (step + 10))
             for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
@@ -281,7 +308,7 @@ def optimise(
             candidate = Model(card, copy.deepcopy(average).cpu().eval())
             score = score_of(candidate)
             if score is not None and settings.way < 1:
-                cautious = between(model, candidate, settings.way)
+                cautious = between(start, candidate, settings.way)
                 second = score_of(cautious)
                 if second is not None and second > score - MARGIN:
                     candidate, score = cautious, second
