@@ -98,7 +98,7 @@ CLICKS = st.tuples(st.tuples(NUMBERS, NUMBERS), st.booleans())
 def test_click(axes: str, clicks: list[Any], data: st.DataObject) -> None:
     array = data.draw(pixels(axes))
     masks = [None if data.draw(st.booleans()) else data.draw(strokes(array.shape[:2])) for _ in range(2)]
-    with np.errstate(over="ignore"), contextlib.suppress(NapariUnetError):
+    with contextlib.suppress(NapariUnetError):
         CLICKER.set_image(Image(array, axes), channel=data.draw(st.sampled_from([None, None, 0, 7])))
         mask = CLICKER.segment(clicks, *masks)
         assert mask.dtype == bool
@@ -109,7 +109,7 @@ def test_click(axes: str, clicks: list[Any], data: st.DataObject) -> None:
 def test_an_object_is_followed(z: int, axis: int, data: st.DataObject) -> None:
     volume = data.draw(pixels("zyx"))
     mask = data.draw(strokes(tuple(n for i, n in enumerate(volume.shape) if i != axis)))
-    with np.errstate(over="ignore"), contextlib.suppress(NapariUnetError):
+    with contextlib.suppress(NapariUnetError):
         found = list(CLICKER.extend(volume, mask, z, axis=axis))
         assert len({done.z for done in found} | {z}) == len(found) + 1
         assert all(done.mask.any() for done in found)

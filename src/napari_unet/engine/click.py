@@ -296,7 +296,8 @@ class ClickSegmenter:
             raise InvalidImage(f"{image.name!r} has {len(items)} planes (shape {image.shape}): click on one at a time.")
         (item,) = items
         every = max(1, math.isqrt(math.prod(item.shape) // SAMPLE))
-        sample = item.read((slice(0, None, every), slice(0, None, every))).astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told below
+            sample = item.read((slice(0, None, every), slice(0, None, every))).astype(np.float32)
         if not np.isfinite(sample).all():
             raise InvalidImage(
                 f"{image.name!r} holds NaN or infinite values: replace them first, e.g. with numpy.nan_to_num."
