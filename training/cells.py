@@ -81,19 +81,20 @@ def photographs(
                 continue
             held_out = name == "usiigaci_phc" and number < USIIGACI_HELD_OUT
             digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
-            ledger.append({"image": f"{name}/{row['image']}", "sha256": digest, "held_out": held_out})
+            known_as = f"{name}/{row['image']}"
+            ledger.append({"image": known_as, "sha256": digest, "held_out": held_out})
             if held_out:
                 continue
             truth = imread(mask).astype(np.int32)
             if truth.ndim == 3:
                 volume = normalise(imread(image).astype(np.float32), percentiles)
                 for plane, there in zip(volume, truth, strict=True):
-                    used += pieces(plane, there, row["image"]) if (there > 0).mean() > 0.2 else []
+                    used += pieces(plane, there, known_as) if (there > 0).mean() > 0.2 else []
                 continue
             grey = normalise(read_grey(image), percentiles)
-            used += pieces(grey, truth, row["image"])
+            used += pieces(grey, truth, known_as)
             if name == "usiigaci_phc":
-                used += pieces(*coarser(grey, truth, 2), row["image"]) * 3
+                used += pieces(*coarser(grey, truth, 2), known_as) * 3
     return used, ledger
 
 
@@ -140,7 +141,7 @@ def main() -> None:
     for number in range(DRAWN):
         grey, truth = scene(rng, DRAWN_KINDS)
         drawn.append(Annotation(grey[None], truth + 1, name=f"drawn {number}"))
-    areas = np.concatenate([np.bincount(a.labels.ravel())[2:] for a in used])
+    areas = np.concatenate([np.bincount(a.labels.ravel())[2:] for a in used if not a.name.startswith("dsb2018")])
     diameter = float(np.median(2 * np.sqrt(areas[areas > 0] / np.pi)))
     print(f"{len(used)} pieces of photographs, {DRAWN} drawn scenes; median diameter {diameter:.0f}", flush=True)
 
