@@ -25,11 +25,11 @@ from qtpy.QtWidgets import (
 from ..engine.card import ForeignSpec, ModelCard
 from ..engine.errors import NapariUnetError
 from ..engine.library import DESCRIPTIONS, ONNX, PACKAGE, SUFFIX, Entry
+from .controls import BUSY, allow
 from .learning import Learning
 
 TO = f"Models (*{SUFFIX});;bioimage.io packages (*.zip);;ONNX (*.onnx)"
-RENAME = "Give the model another name, with all its versions."
-DELETE = "Delete the selected version."
+UNSELECTED = "Select a version in the list first."
 PICTURE_HEIGHT = 112
 """Pixels; the whole panel fits a small screen then."""
 SHIPPED = "This model is part of the program: duplicate it to have one of your own."
@@ -101,11 +101,13 @@ class History(QWidget):
         entry, used = self.selected, self.learning.session.entry
         idle = self.learning.session.state == "idle"
         other = entry is not None and used is not None and entry.path != used.path
-        self.back.setEnabled(idle and other)
-        self.keep.setEnabled(idle and entry is not None)
-        self.export.setEnabled(entry is not None)
-        self.delete.setEnabled(idle and entry is not None and not entry.shipped)
-        self.bring.setEnabled(idle)
+        none = "" if entry is not None else UNSELECTED
+        busy = "" if idle else BUSY
+        allow(self.back, none or busy or ("" if other else "This version is in use already."))
+        allow(self.keep, none or busy)
+        allow(self.export, none)
+        allow(self.delete, none or busy or (SHIPPED if entry is not None and entry.shipped else ""))
+        allow(self.bring, busy)
 
     def _on_back(self) -> None:
         if self.selected is not None:
@@ -153,10 +155,10 @@ class ModelsPanel(QWidget):
             "Use for this image", "Put the selected version in use; also by a double click.", self._on_use
         )
         self.copy = button("Duplicate ...", "Keep the selected version as a model of its own.", self._on_duplicate)
-        self.rename = button("Rename ...", RENAME, self._on_rename)
+        self.rename = button("Rename ...", "Give the model another name, with all its versions.", self._on_rename)
         self.export = button("Export ...", "To a file, a bioimage.io package, or ONNX.", self._on_export)
         self.bring = button("Import ...", BRING, self._on_import)
-        self.delete = button("Delete", DELETE, self._on_delete)
+        self.delete = button("Delete", "Delete the selected version.", self._on_delete)
         grid = QGridLayout()
         grid.setSpacing(4)
         for i, each in enumerate((self.copy, self.rename, self.export, self.bring, self.delete)):
@@ -234,19 +236,15 @@ class ModelsPanel(QWidget):
 
     def _refresh_buttons(self) -> None:
         entry, idle = self.selected, self.session.state == "idle"
-        own = entry is not None and not entry.shipped
-        self.use.setEnabled(idle and entry is not None and entry.card.task != "click")
-        self.use.setToolTip(
-            "This model answers clicks: the Click tab uses it."
-            if entry is not None and entry.card.task == "click"
-            else "Put the selected version in use; also by a double click."
-        )
-        for each, tip in ((self.rename, RENAME), (self.delete, DELETE)):
-            each.setEnabled(idle and own)
-            each.setToolTip(tip if own or entry is None else SHIPPED)
-        self.copy.setEnabled(idle and entry is not None)
-        self.export.setEnabled(entry is not None)
-        self.bring.setEnabled(idle)
+        none = "" if entry is not None else UNSELECTED
+        busy = "" if idle else BUSY
+        clicks = "This model answers clicks: the Click tab uses it."
+        allow(self.use, none or busy or (clicks if entry is not None and entry.card.task == "click" else ""))
+        for each in (self.rename, self.delete):
+            allow(each, none or busy or (SHIPPED if entry is not None and entry.shipped else ""))
+        allow(self.copy, none or busy)
+        allow(self.export, none)
+        allow(self.bring, busy)
 
     def _on_use(self) -> None:
         entry = self.selected
