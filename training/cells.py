@@ -1,7 +1,9 @@
-r"""The recipe of the shipped model `cells`: whole cells in phase contrast, bright-field and membrane stains, in 2D.
+r"""A recipe for a model `cells`: whole cells in phase contrast, bright-field and membrane stains, in 2D. Not shipped yet.
 
-    python training/cells.py DATA --start src/napari_unet/weights/nuclei.safetensors --out cells.safetensors
-    python training/cells.py DATA --start cells.safetensors --out src/napari_unet/weights/cells.safetensors --calibrate
+    python training/cells.py DATA --start src/napari_unet/weights/nuclei.safetensors --out leg1.safetensors
+    python training/cells.py DATA --start leg1.safetensors --out cells.safetensors --calibrate
+
+After some 6000 steps on one core it is not good enough (benchmarks/RESULTS.md): it wants a GPU, or more open images.
 
 DATA holds `usiigaci_phc` (MIT), `plant_ovule_cells_3d` (CC BY) and `dsb2018` (CC0), each with `manifest.csv`. Open
 images of cells in transmitted light are few, so about half of what it sees is drawn (`scenes.py`). A third of the fields
