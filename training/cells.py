@@ -14,16 +14,14 @@ script, and the loop is the app's own `fine_tune`.
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import json
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from nuclei import calibrate, normalise, read_grey
+from nuclei import calibrate
+from recipe import USIIGACI_HELD_OUT, digest, models_of, normalise, read_grey, rows_there
 from scenes import Grey, Labels, blobs, branches, rings, rods, scene, tiling
 from skimage.io import imread
 from skimage.measure import label
@@ -33,11 +31,9 @@ from napari_unet.engine.annotation import Annotation, TrainingSet
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.model import load_model_file, save_model
 from napari_unet.engine.settings import AugmentSettings, TrainSettings
-from napari_unet.engine.training import StepDone, Trained, Validated, fine_tune
+from napari_unet.engine.training import fine_tune
 
 HERE = Path(__file__).parent
-USIIGACI_HELD_OUT = 7
-"""The first fields of usiigaci_phc/dev, about a third, are not trained on."""
 CROP = 256
 """Edge of the pieces that photographs are cut into, so that each piece is met as often as the others."""
 DRAWN = 500
@@ -75,16 +71,13 @@ def photographs(
     used: list[Annotation] = []
     ledger: list[dict[str, object]] = []
     for name in ("usiigaci_phc", "plant_ovule_cells_3d", "dsb2018"):
-        with open(data / name / "manifest.csv", newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["split"] == "dev"]
-        for number, row in enumerate(rows):
+        for number, row in enumerate(rows_there(data / name)):
             image, mask = data / name / row["image"], data / name / row["mask"]
-            if (name == "dsb2018" and row["image"] not in chosen) or not image.exists():
+            if name == "dsb2018" and row["image"] not in chosen:
                 continue
             held_out = name == "usiigaci_phc" and number < USIIGACI_HELD_OUT
-            digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
             known_as = f"{name}/{row['image']}"
-            ledger.append({"image": known_as, "sha256": digest, "held_out": held_out})
+            ledger.append({"image": known_as, "sha256": digest(image, mask), "held_out": held_out})
             if held_out:
                 continue
             truth = imread(mask).astype(np.int32)
@@ -165,29 +158,24 @@ def main() -> None:
     )
     legs = [] if model.card.name != card.name else model.card.training.get("legs", [])
     start = model.card.identity
-    began, losses = time.monotonic(), []
-    for event in fine_tune(replace(model, card=card), TrainingSet((*used, *drawn)), settings):
-        if isinstance(event, StepDone):
-            losses.append(event.loss)
-            if event.step % 50 == 0:
-                print(f"step {event.step} loss {np.mean(losses[-50:]):.4f} {event.seconds:.0f} s", flush=True)
-        elif isinstance(event, (Validated, Trained)):
-            leg = {
-                "start": start,
-                "steps": len(losses),
-                "learning_rate": options.learning_rate,
-                "seed": options.seed,
-                "minutes": round((time.monotonic() - began) / 60, 1),
-            }
-            facts = {
-                "recipe": "training/cells.py",
-                "ledger": "training/cells_ledger.json",
-                "pieces": len(used),
-                "drawn": DRAWN,
-                "legs": [*legs, leg],
-            }
-            finished = replace(card, training=facts, diameter=round(diameter, 1))
-            save_model(replace(event.model, card=finished), options.out, half=True)
+    data = TrainingSet((*used, *drawn))
+    for learned, steps, minutes in models_of(fine_tune(replace(model, card=card), data, settings)):
+        leg = {
+            "start": start,
+            "steps": steps,
+            "learning_rate": options.learning_rate,
+            "seed": options.seed,
+            "minutes": minutes,
+        }
+        facts = {
+            "recipe": "training/cells.py",
+            "ledger": "training/cells_ledger.json",
+            "pieces": len(used),
+            "drawn": DRAWN,
+            "legs": [*legs, leg],
+        }
+        finished = replace(card, training=facts, diameter=round(diameter, 1))
+        save_model(replace(learned, card=finished), options.out, half=True)
 
 
 if __name__ == "__main__":

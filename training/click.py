@@ -20,11 +20,8 @@ on a part of the same data) the loss reaches after 200 steps what it does not re
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import json
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +29,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from nuclei import normalise, read_grey
 from numpy.typing import NDArray
+from recipe import USIIGACI_HELD_OUT, digest, models_of, normalise, read_grey, rows_there
 from scenes import Grey, Labels, scene, smooth_noise
 from scipy import ndimage
 from skimage.io import imread
@@ -47,7 +44,7 @@ from napari_unet.engine.click import CHANNELS, SIZE, draw_disk
 from napari_unet.engine.image import mirrored
 from napari_unet.engine.model import Model, load_model_file, new_model, save_model
 from napari_unet.engine.settings import TrainSettings
-from napari_unet.engine.training import StepDone, Trained, Validated, optimise
+from napari_unet.engine.training import optimise
 from napari_unet.engine.unet import UNet
 
 HERE = Path(__file__).parent
@@ -63,8 +60,6 @@ SPOILT = 0.2
 """Part of the patches that start from a spoilt truth."""
 RING = 9
 """Width of the window (max filter) whose ring around an object counts as much as the object."""
-USIIGACI_HELD_OUT = 7
-"""The first fields of usiigaci_phc/dev, about a third, are not trained on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -319,25 +314,18 @@ def weights(target: Tensor) -> Tensor:
 # --- data and training ------------------------------------------------------------------------------------------------
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    """Return the manifest's rows of the part that may be trained on."""
-    with open(folder / "manifest.csv", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "dev"]
-    return [row for row in rows if (folder / row["image"]).exists()]  # a manifest may list more than was copied
-
-
 def photographs(data: Path, ledger: list[dict[str, object]]) -> Iterator[list[Source]]:
     """Yield the sources of each data set, and write down what was used."""
     nuclei = json.loads((HERE / "nuclei_ledger.json").read_text())["images"]
     kept_out = {entry["image"] for entry in nuclei if entry["held_out"]}
     for name in ("dsb2018", "usiigaci_phc", "cells3d_nuclei_3d", "plant_ovule_cells_3d"):
         sources = []
-        for number, row in enumerate(rows_of(data / name)):
+        for number, row in enumerate(rows_there(data / name)):
             image, mask = data / name / row["image"], data / name / row["mask"]
             held_out = row["image"] in kept_out if name == "dsb2018" else False
             held_out |= name == "usiigaci_phc" and number < USIIGACI_HELD_OUT
-            digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
-            ledger.append({"image": f"{name}/{row['image']}", "sha256": digest, "held_out": held_out})
+            entry = {"image": f"{name}/{row['image']}", "sha256": digest(image, mask), "held_out": held_out}
+            ledger.append(entry)
             if held_out:
                 continue
             labels = imread(mask).astype(np.int32)
@@ -427,30 +415,22 @@ def main() -> None:
         features = given.card.identity
     model = Model(card, network.to(memory_format=torch.channels_last).eval())
     legs = start.card.training.get("legs", [])
-    began, losses = time.monotonic(), []
-    for event in optimise(model, sampler, settings, lambda _: None):
-        if isinstance(event, StepDone):
-            losses.append(event.loss)
-            if event.step % 50 == 0:
-                print(f"step {event.step} loss {np.mean(losses[-50:]):.4f} {event.seconds:.0f} s", flush=True)
-        elif isinstance(event, (Validated, Trained)):
-            facts = {
-                "recipe": "training/click.py",
-                "ledger": "training/click_ledger.json",
-                "images": sum(not entry["held_out"] for entry in ledger),
-                "drawn": SYNTHETIC,
-                "legs": [
-                    *legs,
-                    {
-                        "steps": len(losses),
-                        "learning_rate": options.learning_rate,
-                        "seed": options.seed,
-                        "features": features,
-                        "minutes": round((time.monotonic() - began) / 60, 1),
-                    },
-                ],
-            }
-            save_model(Model(replace(card, training=facts), event.model.network), options.out, half=True)
+    for learned, steps, minutes in models_of(optimise(model, sampler, settings, lambda _: None)):
+        leg = {
+            "steps": steps,
+            "learning_rate": options.learning_rate,
+            "seed": options.seed,
+            "features": features,
+            "minutes": minutes,
+        }
+        facts = {
+            "recipe": "training/click.py",
+            "ledger": "training/click_ledger.json",
+            "images": sum(not entry["held_out"] for entry in ledger),
+            "drawn": SYNTHETIC,
+            "legs": [*legs, leg],
+        }
+        save_model(Model(replace(card, training=facts), learned.network), options.out, half=True)
 
 
 if __name__ == "__main__":

@@ -19,28 +19,26 @@ SPLIT_SEED until at least 80 fluorescence images are out. Nearly all H&E images 
 from __future__ import annotations
 
 import argparse
-import csv
-import hashlib
 import itertools
 import json
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from recipe import digest, models_of, normalise, read_grey, read_rows
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.ndimage import gaussian_filter
 from skimage.io import imread
 
 from napari_unet.engine.annotation import Annotation, TrainingSet
 from napari_unet.engine.card import ModelCard, UNetSpec
-from napari_unet.engine.image import LUMINANCE, Image
+from napari_unet.engine.image import Image
 from napari_unet.engine.inference import relabel, segment
 from napari_unet.engine.metrics import average_precision
 from napari_unet.engine.model import Model, load_model_file, new_model, save_model
 from napari_unet.engine.settings import AugmentSettings, ObjectSettings, SegmentSettings, TrainSettings
-from napari_unet.engine.training import StepDone, Trained, Validated, fine_tune
+from napari_unet.engine.training import fine_tune
 
 HERE = Path(__file__).parent
 SPLIT_SEED = 2015
@@ -48,26 +46,6 @@ CALIBRATION = 60
 """Training images on which the thresholds are chosen."""
 HELD_OUT = 96
 """Images held out, at least."""
-
-
-def read_rows(folder: Path) -> list[dict[str, str]]:
-    """Return the manifest's rows of the part that may be trained on."""
-    with open(folder / "manifest.csv", newline="") as file:
-        return [row for row in csv.DictReader(file) if row["split"] == "dev"]
-
-
-def read_grey(path: Path) -> np.ndarray:
-    """Read an image as float32 grey."""
-    pixels = imread(path)
-    if pixels.ndim == 3:
-        return pixels[..., :3].astype(np.float32) @ LUMINANCE
-    return pixels.astype(np.float32)
-
-
-def normalise(pixels: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    """Scale the percentiles of one image to 0 and 1, as inference does."""
-    low, high = np.percentile(pixels, percentiles)
-    return ((pixels - low) / max(high - low, 1e-6)).clip(-1, 4)
 
 
 def signature(grey: np.ndarray, mask: np.ndarray, stain: str) -> np.ndarray:
@@ -153,8 +131,7 @@ def main() -> None:
         annotations.append(Annotation(normalise(grey, card.percentiles)[None], truth + 1, name=row["image"]))
         areas = np.bincount(truth.ravel())[1:]
         diameters.extend(2 * np.sqrt(areas[areas > 0] / np.pi))
-        digest = hashlib.sha256(image.read_bytes() + mask.read_bytes()).hexdigest()
-        ledger.append({"image": row["image"], "stain": row["note"], "sha256": digest})
+        ledger.append({"image": row["image"], "stain": row["note"], "sha256": digest(image, mask)})
     groups, held_out = split(np.array(signatures), [row["note"] for row in rows], SPLIT_SEED)
     for entry, group, out in zip(ledger, groups, held_out, strict=True):
         entry |= {"group": int(group), "held_out": bool(out)}
@@ -186,30 +163,22 @@ def main() -> None:
         save_model(replace(model, card=finished), options.out, half=True)
         return
     legs = model.card.training.get("legs", [])
-    began, losses = time.monotonic(), []
-    for event in fine_tune(model, TrainingSet(tuple(used)), settings):
-        if isinstance(event, StepDone):
-            losses.append(event.loss)
-            if event.step % 50 == 0:
-                print(f"step {event.step} loss {np.mean(losses[-50:]):.4f} {event.seconds:.0f} s", flush=True)
-        elif isinstance(event, (Validated, Trained)):
-            facts = {
-                "recipe": "training/nuclei.py",
-                "ledger": "training/nuclei_ledger.json",
-                "images": len(used),
-                "legs": [
-                    *legs,
-                    {
-                        "steps": len(losses),
-                        "planned": options.steps,
-                        "learning_rate": options.learning_rate,
-                        "seed": options.seed,
-                        "minutes": round((time.monotonic() - began) / 60, 1),
-                    },
-                ],
-            }
-            finished = replace(card, training=facts, diameter=round(float(np.median(diameters)), 1))
-            save_model(replace(event.model, card=finished), options.out, half=True)
+    for learned, steps, minutes in models_of(fine_tune(model, TrainingSet(tuple(used)), settings)):
+        leg = {
+            "steps": steps,
+            "planned": options.steps,
+            "learning_rate": options.learning_rate,
+            "seed": options.seed,
+            "minutes": minutes,
+        }
+        facts = {
+            "recipe": "training/nuclei.py",
+            "ledger": "training/nuclei_ledger.json",
+            "images": len(used),
+            "legs": [*legs, leg],
+        }
+        finished = replace(card, training=facts, diameter=round(float(np.median(diameters)), 1))
+        save_model(replace(learned, card=finished), options.out, half=True)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from nuclei import normalise
 from numpy.typing import NDArray
+from recipe import normalise
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from torch.nn import functional as F

@@ -268,8 +268,7 @@ def optimise(
             pixels = torch.cat([batches.batch(network)[0] for _ in range(MEASURED)]).to(device)
             measure_statistics(network, pixels.split(max(settings.batch, 2)))  # one pixel alone has no spread
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    start = Model(card, copy.deepcopy(average).cpu())
-    pulled_to = [p.detach().clone() for p in network.parameters()]
+    start = Model(card, copy.deepcopy(average))
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     baseline = score_of(model)
     best: Validated | None = None
@@ -296,7 +295,7 @@ def optimise(
         step += 1
         with torch.no_grad():
             if settings.pull:
-                for p, p0 in zip(network.parameters(), pulled_to, strict=True):
+                for p, p0 in zip(network.parameters(), start.unet.parameters(), strict=True):
                     p.lerp_(p0, rate * settings.pull)
             decay = min(settings.averaging, step / (step + 10))
             for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
