@@ -17,8 +17,8 @@ mean over images. All settings are those on the models' cards.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -36,6 +36,7 @@ from skimage.segmentation import find_boundaries, watershed
 from skimage.transform import resize
 
 import napari_unet as nu
+from benchmarks.click import pairs as manifest_pairs
 from napari_unet.engine.image import LUMINANCE
 from napari_unet.engine.metrics import average_precision
 
@@ -70,10 +71,8 @@ def foreign(folder: str) -> Callable[[Path], Pairs]:
     """Return a reader of 2D images, or of every 24th slice of volumes, at most four files."""
 
     def read(data: Path) -> Pairs:
-        with open(data / folder / "manifest.csv", newline="") as file:
-            rows = [r for r in csv.DictReader(file) if r["mask"] and (data / folder / r["image"]).exists()]
-        for row in rows[:4]:
-            image, truth = imread(data / folder / row["image"]), imread(data / folder / row["mask"]).astype(np.int32)
+        for _, image, truth in itertools.islice(manifest_pairs(data / folder), 4):
+            truth = truth.astype(np.int32)
             yield from [(image, truth)] if truth.ndim == 2 else zip(image[8::24], truth[8::24], strict=True)
 
     return read

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from recipe import read_grey
 from skimage.io import imread
 from skimage.measure import label
 
 from napari_unet.engine.annotation import Annotation
-from napari_unet.engine.image import LUMINANCE
 from napari_unet.engine.replay import pack
 
 EDGE = 128
@@ -26,8 +26,7 @@ PERCENTILES = (1.0, 99.8)
 
 def crop(image: Path, mask: Path, rng: np.random.Generator) -> Annotation | None:
     """Return a crop that holds objects, normalised as the whole image is, or None if five tries found none."""
-    pixels, truth = imread(image).astype(np.float32), imread(mask).astype(np.int32)
-    grey = pixels[..., :3] @ LUMINANCE if pixels.ndim == 3 else pixels
+    grey, truth = read_grey(image), imread(mask).astype(np.int32)
     low, high = np.percentile(grey, PERCENTILES)
     for _ in range(5):
         y, x = rng.integers(0, np.array(grey.shape) - EDGE + 1)

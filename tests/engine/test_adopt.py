@@ -163,11 +163,8 @@ def test_a_description_of_format_0_4_is_read_too(library: Library, tmp_path: Pat
         "type": "model",
         "format_version": "0.4.10",
         "name": "Old cells",
-        "description": "Finds cells.",
+        **zoo.ABOUT,
         "timestamp": "2023-01-01T00:00:00",
-        "authors": [{"name": "A. Body"}],
-        "cite": [{"text": "Body: Cells (2024)", "doi": "10.1000/182"}],
-        "license": "MIT",
         "documentation": "README.md",
         "inputs": [
             {

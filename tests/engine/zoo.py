@@ -78,6 +78,15 @@ def zipped(path: Path, files: dict[str, bytes]) -> Path:
     return path
 
 
+ABOUT: dict[str, Any] = {
+    "description": "Finds cells.",
+    "authors": [{"name": "A. Body"}],
+    "cite": [{"text": "Body: Cells (2024)", "doi": "10.1000/182"}],
+    "license": "MIT",
+}
+"""What packages of both formats say of themselves."""
+
+
 def entry(files: dict[str, bytes], name: str) -> dict[str, str]:
     return {"source": name, "sha256": hashlib.sha256(files[name]).hexdigest()}
 
@@ -92,10 +101,7 @@ def record(files: dict[str, bytes], **changes: Any) -> dict[str, Any]:
         "type": "model",
         "format_version": "0.5.3",
         "name": "Cells of somebody",
-        "description": "Finds cells.",
-        "authors": [{"name": "A. Body"}],
-        "cite": [{"text": "Body: Cells (2024)", "doi": "10.1000/182"}],
-        "license": "MIT",
+        **ABOUT,
         "documentation": entry(files, "README.md"),
         "inputs": [
             {

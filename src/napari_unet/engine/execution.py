@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .card import Spec, UNetSpec
 from .errors import DeviceError, OutOfMemory
 from .foreign import Foreign, Running
+from .steps import sigmoid, softmax
 from .tiling import Tile
 from .unet import UNet
 
@@ -209,7 +210,4 @@ def run_tiles(
 
 def probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:
     """Return the sigmoid of each map, or the softmax over the classes."""
-    if is_objects:
-        return np.asarray(1 / (1 + np.exp(-logits.clip(-60, 60))), dtype=np.float32)
-    powers = np.exp(logits - logits.max(axis=0))
-    return np.asarray(powers / powers.sum(axis=0), dtype=np.float32)
+    return np.asarray(sigmoid(logits) if is_objects else softmax(logits), dtype=np.float32)

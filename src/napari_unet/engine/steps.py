@@ -60,11 +60,21 @@ def _one(
     if name == "clip":
         return pixels.clip(columns[0], columns[1])
     if name == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-pixels.clip(-60, 60))))
+        return sigmoid(pixels)
     if name == "softmax":
-        powers = np.exp(pixels - pixels.max(axis=0))
-        return np.asarray(powers / powers.sum(axis=0))
+        return softmax(pixels)
     if name == "binarize":
         return (pixels > columns[0]).astype(pixels.dtype)
     assert name == "ensure_dtype"
     return pixels.astype(DTYPES[int(numbers[0][0])]).astype(pixels.dtype)
+
+
+def sigmoid(maps: NDArray[Any]) -> NDArray[Any]:
+    """Return the sigmoid of each map."""
+    return np.asarray(1 / (1 + np.exp(-maps.clip(-60, 60))))
+
+
+def softmax(maps: NDArray[Any]) -> NDArray[Any]:
+    """Return the softmax over the maps ``(k, ...)``."""
+    powers = np.exp(maps - maps.max(axis=0))
+    return np.asarray(powers / powers.sum(axis=0))
