@@ -23,9 +23,10 @@ from superqt.utils import signals_blocked
 
 from ..engine.settings import ENDINGS, BatchSettings
 from .batching import Batching
-from .controls import BUSY, allow
+from .controls import allow
 from .forms import descriptions
 from .segment_panel import PRIMARY, form_layout, in_time, label, narrow
+from .session import BUSY
 
 FORMATS = {".tif": "OME-TIFF (.tif)", ".zarr": "OME-Zarr (.zarr), any size", ".npy": "NumPy (.npy)", ".png": "PNG"}
 MARGIN = 4

@@ -9,8 +9,9 @@ from superqt.utils import signals_blocked
 
 from ..engine.comparison import COLORS, MEANINGS
 from .comparing import Comparing
-from .controls import BUSY, allow
+from .controls import allow
 from .segment_panel import form_layout, label, narrow, section
+from .session import BUSY
 from .shortcuts import with_key
 
 TIP = "Score the result, and add a layer that shows what was missed and what was invented."

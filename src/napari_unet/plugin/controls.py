@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QWidget
 
-BUSY = "One job is running: wait for it or press Cancel."
-
 
 def allow(widget: QWidget, why_not: str = "", tip: str = "") -> None:
     """Enable a control with its own tooltip, or disable it with the reason as its tooltip.

@@ -37,14 +37,14 @@ from .click_panel import ClickPanel
 from .click_tool import ClickTool
 from .compare_panel import ComparePanel
 from .comparing import Comparing
-from .controls import BUSY, allow
+from .controls import allow
 from .learning import Learning
 from .live import Live
 from .live_panel import LivePanel
 from .models_panel import ModelsPanel, is_model
 from .preferences import Preferences
 from .segment_panel import SegmentPanel, form_layout, in_time, label, narrow
-from .session import NO_MODEL, Message, Progress, Session
+from .session import BUSY, NO_MODEL, Message, Progress, Session
 from .shortcuts import KEYS, shortcut_list, with_key
 from .train_panel import TrainPanel
 from .verbs import press

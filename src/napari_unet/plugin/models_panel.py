@@ -25,8 +25,9 @@ from qtpy.QtWidgets import (
 from ..engine.card import ForeignSpec, ModelCard
 from ..engine.errors import NapariUnetError
 from ..engine.library import DESCRIPTIONS, ONNX, PACKAGE, SUFFIX, Entry
-from .controls import BUSY, allow
+from .controls import allow
 from .learning import Learning
+from .session import BUSY
 
 TO = f"Models (*{SUFFIX});;bioimage.io packages (*.zip);;ONNX (*.onnx)"
 UNSELECTED = "Select a version in the list first."

@@ -23,9 +23,9 @@ from superqt.utils import signals_blocked
 from ..engine.errors import NapariUnetError
 from ..engine.settings import SegmentSettings
 from .choice import NO_IMAGE
-from .controls import BUSY, allow
+from .controls import allow
 from .forms import Form, descriptions
-from .session import Session
+from .session import BUSY, Session
 from .shortcuts import with_key
 
 THRESHOLDS = {

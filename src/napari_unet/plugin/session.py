@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NO_MODEL = "There is no model yet: put a model file into {folder}."
 STILL = 5.0
 """Seconds after which a bar that stands still says why."""
+BUSY = "One job is running: wait for it or press Cancel."
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class Session:
     def segment(self) -> None:
         """Segment the chosen image; what comes of it is heard through the signals and seen in the viewer."""
         if self.running:
-            self.tell("One job is running: wait for it or press Cancel.", is_error=True)
+            self.tell(BUSY, is_error=True)
             return
         if problem := self.obstacle():
             self.tell(problem, is_error=True)
@@ -245,7 +246,7 @@ class Session:
     ) -> bool:
         """Run another job, such as a training; False, and nothing is started, if one is running."""
         if self.running:
-            self.tell("One job is running: wait for it or press Cancel.", is_error=True)
+            self.tell(BUSY, is_error=True)
             return False
 
         def ending(callback: Callable[..., object]) -> Callable[..., None]:

@@ -15,21 +15,21 @@ KEYS = {
 }
 """The verbs whose buttons have a key that counts in the whole window; none that napari or its menus take."""
 SHORTCUTS = (
-    ("Alt+G", "segment the image"),
-    ("Alt+X", "cancel what runs"),
-    ("Alt+M", "compare the result with the truth"),
+    (KEYS["segment"], "segment the image"),
+    (KEYS["cancel"], "cancel what runs"),
+    (KEYS["compare"], "compare the result with the truth"),
     ("K", "switch clicking on and off"),
     ("Enter or N", "accept the object that clicks have cut out, and go on"),
     ("Escape", "throw its clicks away"),
     ("T", "while clicking: extend the object through the slices"),
     ("D, J, S, H, G", "while clicking: delete, join, split, fill holes, keep the largest piece"),
     ("Ctrl+Z, Ctrl+Shift+Z", "take back a click or a stroke; do it again"),
-    ("Alt+A", "show the annotations to paint on"),
+    (KEYS["annotate"], "show the annotations to paint on"),
     ("Alt+1, Alt+2, ...", "paint background, or a class"),
     ("Alt+N", "paint the next object"),
-    ("Alt+O", "switch the live overlay on and off"),
-    ("Alt+R", "bring the next region to paint into view"),
-    ("Alt+E", "train on what is painted"),
+    (KEYS["live"], "switch the live overlay on and off"),
+    (KEYS["next_region"], "bring the next region to paint into view"),
+    (KEYS["train_now"], "train on what is painted"),
     ("Ctrl+Shift+P", "the command palette: type U-Net to see every verb"),
 )
 

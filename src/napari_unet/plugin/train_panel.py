@@ -31,10 +31,11 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import signals_blocked
 
-from .controls import BUSY, allow
+from .controls import allow
 from .learning import Learning, Verdict
 from .models_panel import History, button
 from .segment_panel import PRIMARY, form_layout, label, narrow, section
+from .session import BUSY
 from .shortcuts import with_key
 
 if TYPE_CHECKING:
