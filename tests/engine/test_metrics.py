@@ -12,10 +12,13 @@ from skimage.metrics import variation_of_information as skimage_variation
 from napari_unet.engine.errors import InvalidImage
 from napari_unet.engine.metrics import (
     THRESHOLDS,
+    after_thinning,
     average_precision,
     dice,
     evaluate,
     panoptic_quality,
+    seg,
+    thinned,
     v_info,
     v_rand,
     variation_of_information,
@@ -228,3 +231,49 @@ def test_arrays_that_are_no_labels_are_refused(bad, reason) -> None:
 def test_impossible_thresholds_are_refused(threshold) -> None:
     with pytest.raises(InvalidImage, match="threshold"):
         average_precision(TRUTH, TRUTH, (threshold,))
+
+
+def test_borders_are_thinned_to_a_line_of_one_pixel() -> None:
+    interior = np.array([[1, 1, 0, 0, 0, 1, 1]] * 3, dtype=bool)
+    assert thinned(interior).tolist() == [[1, 1, 1, 0, 2, 2, 2]] * 3
+
+
+def test_regions_that_touch_at_a_corner_are_two() -> None:
+    assert thinned(np.array([[1, 0], [0, 1]], dtype=bool)).max() == 2
+
+
+def test_nothing_inside_is_thinned_to_nothing() -> None:
+    assert not thinned(np.zeros((4, 5), dtype=bool)).any()
+
+
+@pytest.mark.parametrize(
+    ("threshold", "expected"),
+    # 9 pixels of truth, 3 in one cell and 6 in the other. At 0.5 the line falls on the true border, all is right.
+    # At 0.2 there is one region: pairs (1/3)^2 + (2/3)^2 = 5/9, prediction 1, truth 5/9.
+    # At 0.8 only the right region is left and takes all: the same.
+    [(0.5, (1, 1, 1)), (0.2, (10 / 14, 5 / 9, 1)), (0.8, (10 / 14, 5 / 9, 1))],
+)
+def test_v_rand_after_thinning(threshold: float, expected: tuple[float, ...]) -> None:
+    chance = np.array([[0.6, 0.3, 0.9, 0.9]] * 3)
+    truth = np.array([[1, 0, 1, 1]] * 3, dtype=bool)
+    assert after_thinning(chance, truth, (threshold,))[threshold][0] == pytest.approx(expected)
+
+
+def test_v_info_after_thinning() -> None:
+    # two halves merged: nothing is known of the truth, C(T|S) = 0; one object has no entropy to lose, C(S|T) = 1
+    chance, truth = np.ones((2, 5)), np.array([[1, 1, 0, 1, 1]] * 2, dtype=bool)
+    assert after_thinning(chance, truth, (0.5,))[0.5][1] == (0, 0, 1)
+
+
+def test_seg_is_the_mean_overlap_of_what_is_more_than_half_covered() -> None:
+    # object 1: 3 of 4 covered, IoU 3/4; object 2: exactly half covered, which is not more than half
+    assert seg(labels(1, 1, 1, 0, 0, 2, 2, 0, 0, 0), TRUTH) == pytest.approx(0.75 / 2)
+
+
+def test_seg_lets_one_object_cover_two() -> None:
+    # ten pixels, 4 and 4 of them true: IoU 4/10 each
+    assert seg(labels(*[1] * 10), TRUTH) == pytest.approx(0.4)
+
+
+def test_seg_without_true_objects_is_not_a_number() -> None:
+    assert math.isnan(seg(TRUTH, EMPTY))

@@ -1,4 +1,4 @@
-"""Scores of a segmentation against the truth: Dice, AP, PQ, V_Rand, V_Info, VOI.
+"""Scores of a segmentation against the truth: Dice, AP, PQ, SEG, V_Rand, V_Info, VOI.
 
 All start from one table, the overlap in pixels of each predicted object with each true one, so an image is read once.
 A stack whose planes were segmented one by one gives a table for each plane: see `score`.
@@ -14,13 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
+from skimage.segmentation import watershed
 
 from .errors import InvalidImage
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """The overlaps (IoU) at which AP is usually given."""
+TENTHS = tuple(i / 10 for i in range(10))
+"""The thresholds that the ISBI 2012 score tries; its last, 1, leaves nothing above it."""
 _MOST_SLOTS = 1 << 26
 
 
@@ -193,6 +197,52 @@ def v_info(prediction: ArrayLike, truth: ArrayLike) -> Agreement:
     its part is 1; Fiji says 0 even for a perfect single object. Without true foreground all is NaN.
     """
     return _v_info(overlaps(prediction, truth))
+
+
+def thinned(interior: ArrayLike) -> NDArray[np.int32]:
+    """Return the regions of a plane grown until lines of one pixel (label 0) part them, as Fiji thins borders.
+
+    Parameters
+    ----------
+    interior
+        bool, True inside of cells; regions are 4-connected. Where nothing is inside, all is 0.
+    """
+    inside = np.asarray(interior, dtype=bool)
+    regions, _ = ndimage.label(inside)
+    return np.asarray(watershed(~inside, regions, watershed_line=True), dtype=np.int32)  # type: ignore[no-untyped-call]
+
+
+def after_thinning(
+    interior: ArrayLike, truth: ArrayLike, thresholds: Sequence[float] = TENTHS
+) -> dict[float, tuple[Agreement, Agreement]]:
+    """Return V_Rand and V_Info of a plane at each threshold, its borders thinned first: the ISBI 2012 challenge's scores.
+
+    Of a stack the challenge gives the largest mean over its planes, each score at its own threshold.
+
+    Parameters
+    ----------
+    interior
+        Probability that a pixel is inside of a cell; it is where this lies above the threshold.
+    truth
+        bool, True inside of cells; its regions are 4-connected.
+    """
+    chance, true = np.asarray(interior), ndimage.label(np.asarray(truth, dtype=bool))[0]
+    tables = {t: overlaps(thinned(chance > t), true) for t in thresholds}
+    return {t: (_v_rand(table), _v_info(table)) for t, table in tables.items()}
+
+
+def seg(prediction: ArrayLike, truth: ArrayLike) -> float:
+    """Return SEG of the Cell Tracking Challenge (Maška et al. 2014); NaN without true objects.
+
+    The mean over true objects of the IoU with the object that covers more than half of each, 0 where none does.
+    """
+    table = overlaps(prediction, truth)
+    real = (table.prediction > 0) & (table.truth > 0)
+    rows, columns, shared = table.prediction[real], table.truth[real], table.pixels[real]
+    predicted, true = table.predicted_areas[rows], table.true_areas[columns]
+    iou = shared / (predicted + true - shared)
+    count = table.shape[1] - 1
+    return float(iou[2 * shared > true].sum() / count) if count else float("nan")
 
 
 def variation_of_information(prediction: ArrayLike, truth: ArrayLike) -> Variation:

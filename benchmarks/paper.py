@@ -1,0 +1,667 @@
+"""The tables beside the paper of 2015: its data and its recipe, our default and a peer, each trained in the same run.
+
+    python -m benchmarks paper DATA [--tables isbi ctc crops volumes ablations] [--steps N] [--only TEXT] [--json FILE]
+
+DATA is the folder of the public image sets. Every U-Net here learns in the app's own step loop, with as many steps as any
+other of its table. Parts that judge were never trained on; thresholds are chosen on what was trained on.
+
+- isbi: membranes (ISBI 2012), five folds of four contiguous slices; V_Rand and V_Info after border thinning;
+- ctc: PhC-C2DH-U373 and DIC-C2DH-HeLa, the first half of the annotated frames against the second, and back;
+- crops: dsb2018 fluorescence from 10, 38 and 152 crops of 128 pixels, from random weights, judged on held-out groups;
+- volumes: three volumes, the left half against the right; a start from `nuclei` beside random weights;
+- ablations: one change at a time, on membranes and on nuclei, from random weights.
+
+Runs that the JSON file holds already are not run again, so a table can be made in parts; `--only` picks runs whose name
+holds a text, such as "isbi/paper" or "/0".
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.feature import multiscale_basic_features
+from skimage.io import imread
+from skimage.segmentation import watershed
+from skimage.transform import downscale_local_mean, resize
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.click import pairs as manifest_pairs
+from benchmarks.paint_and_retrain import normalised
+from benchmarks.quality import grey_of, held_out, otsu_watershed
+from napari_unet.engine import augment
+from napari_unet.engine.annotation import Annotation, TrainingSet
+from napari_unet.engine.annotation import targets as targets_of
+from napari_unet.engine.card import OBJECT_MAPS, ModelCard, UNetSpec
+from napari_unet.engine.image import Image
+from napari_unet.engine.inference import Segmented, segment
+from napari_unet.engine.library import Library
+from napari_unet.engine.metrics import TENTHS, after_thinning, average_precision, seg
+from napari_unet.engine.model import Model, new_model
+from napari_unet.engine.objects import labels_from_maps
+from napari_unet.engine.settings import AugmentSettings, ObjectSettings, SegmentSettings, TrainSettings
+from napari_unet.engine.training import Sampler, Trained, balanced, fine_tune, optimise
+from napari_unet.engine.transfer import in_3d, start_model
+from napari_unet.engine.unet import UNet
+
+LEDGERS = Path(__file__).parent.parent / "training"
+STEPS = 600
+FOLDS = 5
+DENSE = TrainSettings(
+    steps=STEPS, batch=4, patch=128, frozen_statistics=False, averaging=0.99, way=1, pull=0, replay=0, device="cpu"
+)
+"""The app's settings for much labelled data: statistics of BatchNorm follow, nothing is pulled back to the start."""
+TILE = 380
+"""Edge of a tile of the paper's recipe in pixels; unpadded convolutions leave 196 of it (572 and 388 in 2015)."""
+PAPER = replace(
+    DENSE,
+    batch=1,
+    learning_rate=5e-4,  # without BatchNorm
+    augment=AugmentSettings(scale=1, elastic=10, inversion=0, gamma=0.2, contrast=0.1, noise=0, blur=0),
+)
+"""Elastic displacements of 10 pixels, rotations, grey values (3.1). AdamW is the app's; 2015 had SGD, momentum 0.99."""
+W0, SIGMA = 10.0, 5
+"""Of the separation border's weight (2015, equation 2)."""
+FOREGROUNDS, SEEDS = (0.5, 0.7, 0.9), (0.2, 0.35, 0.5)
+"""Thresholds of objects that are tried on trained images."""
+
+Array = NDArray[Any]
+Pair = tuple[Array, Array]
+Scores = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A line of a table, or one fold of it: what is trained and scored, and under which name."""
+
+    table: str
+    images: str
+    method: str
+    part: str
+    work: Callable[[], Scores]
+
+    @property
+    def name(self) -> str:
+        return "/".join((self.table, self.images, self.method, self.part))
+
+
+# --- learning and answering -------------------------------------------------------------------------------------------
+
+
+def learned(model: Model, pairs: Iterable[Pair], settings: TrainSettings = DENSE) -> Model:
+    """Return the model taught with images whose every pixel is labelled (0 background, 1 and up class or object)."""
+    return taught(
+        model,
+        [Annotation(normalised(image, model.card), labels.astype(np.int32) + 1) for image, labels in pairs],
+        settings,
+    )
+
+
+def taught(model: Model, annotations: Sequence[Annotation], settings: TrainSettings) -> Model:
+    """Return the model as it is at the end, for nothing is held out to choose by."""
+    return last(fine_tune(model, TrainingSet(tuple(annotations)), replace(settings, validate_every=settings.steps)))
+
+
+def last(events: Iterable[Any]) -> Model:
+    """Return the model at the end of a training."""
+    *_, end = events
+    assert isinstance(end, Trained)
+    return end.model
+
+
+def chances(model: Model, image: Array, flips: bool = False) -> Array:
+    """Return the maps ``(k, *spatial)`` in 0 to 1; with `flips` the mean over those of the flipped image."""
+    ways: Sequence[tuple[int, ...]] = ((), (-1,), (-2,), (-2, -1)) if flips else ((),)
+    total = 0
+    for axes in ways:
+        settings = SegmentSettings(device="cpu", probabilities=True)
+        *_, end = segment(Image(np.flip(image, axes), "zyx"[-image.ndim :]), model, settings)
+        assert isinstance(end, Segmented)
+        assert end.probabilities is not None
+        total = total + np.flip(end.probabilities, axes) / len(ways)
+    return np.asarray(total)
+
+
+def blank(task: str, classes: int = 2, seed: int = 0, **changes: Any) -> Model:
+    """Return random weights; `changes` are fields of `UNetSpec`."""
+    names = ("background", "cell", "border")[:classes]
+    outputs = len(OBJECT_MAPS) if task == "objects" else classes
+    return new_model(ModelCard("blank", task, UNetSpec(out_channels=outputs, **changes), names), seed)  # type: ignore[arg-type]
+
+
+@cache
+def nuclei() -> Model:
+    """Return the shipped model."""
+    return Library().load("nuclei")
+
+
+def chosen(maps: Sequence[Array], truths: Sequence[Array]) -> ObjectSettings:
+    """Return the thresholds with the best mean AP (IoU 0.5 to 0.8) on images that were trained on."""
+    grid = [ObjectSettings(f, s, 30) for f, s in itertools.product(FOREGROUNDS, SEEDS)]
+
+    def mean(thresholds: ObjectSettings) -> float:
+        found = [labels_from_maps(m, thresholds) for m in maps]
+        scores = [average_precision(f, t, (0.5, 0.6, 0.7, 0.8)) for f, t in zip(found, truths, strict=True)]
+        return float(np.mean([list(s.values()) for s in scores]))
+
+    return max(grid, key=mean)
+
+
+# --- the paper's recipe -----------------------------------------------------------------------------------------------
+
+
+def border_weights(labels: Array) -> Array:
+    """Return how much each pixel counts (2015, equation 2): classes balanced, and more where two cells are near.
+
+    The second term is for background alone, which it is there to keep open.
+    """
+    inside = labels > 0
+    near = np.full((2, *labels.shape), np.inf)
+    reach = 4 * SIGMA
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        around = tuple(slice(max(0, s.start - reach), s.stop + reach) for s in box)
+        distance = ndimage.distance_transform_edt(labels[around] != label)
+        both = np.concatenate([near[(slice(None), *around)], distance[None]])
+        near[(slice(None), *around)] = np.sort(both, axis=0)[:2]
+    balance = np.where(inside, 0.5 / max(inside.mean(), 1e-6), 0.5 / max(1 - inside.mean(), 1e-6))
+    return np.asarray(balance + ~inside * W0 * np.exp(-(near.sum(axis=0) ** 2) / (2 * SIGMA**2)))
+
+
+def parted(labels: Array) -> Array:
+    """Return objects with background between those that touch, a pixel off each."""
+    highest = ndimage.maximum_filter(labels, size=3)
+    lowest = ndimage.minimum_filter(np.where(labels > 0, labels, np.iinfo(labels.dtype).max), size=3)
+    return np.where(lowest < highest, 0, labels)
+
+
+class PaperTiles:
+    """Batches of one bent, mirrored tile; targets and weights are those of the middle, which the network answers for."""
+
+    def __init__(self, pairs: Iterable[Pair], card: ModelCard, settings: TrainSettings) -> None:
+        self._settings, self._rng = settings, np.random.default_rng(settings.seed)
+        self._stacks = []
+        for image, labels in pairs:
+            apart = parted(labels)
+            target, _ = targets_of(card, (apart > 0).astype(np.int32) + 1)
+            self._stacks.append(
+                np.concatenate([normalised(image, card), target, border_weights(apart)[None]]).astype(np.float16)
+            )
+
+    def batch(self, network: UNet) -> tuple[Tensor, Tensor, Tensor]:
+        """Return pixels ``(1, 1, TILE, TILE)``, targets and weights of the pixels that are left of them."""
+        rng = self._rng
+        stack = self._stacks[rng.integers(len(self._stacks))]
+        center = tuple(int(rng.integers(n)) for n in stack.shape[1:])
+        pixels, rest = augment.patch(stack, 1, center, (TILE, TILE), self._settings.augment, rng)
+        rim = slice(92, TILE - 92)
+        target, weight = rest[:, rim, rim].split((len(rest) - 1, 1))
+        return augment.intensities(pixels, self._settings.augment, rng)[None], target[None], weight[None]
+
+
+def weighted_entropy(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the loss of 2015, equation 1."""
+    return (F.cross_entropy(logits, target.argmax(1), reduction="none") * weight[:, 0]).sum() / weight.sum()
+
+
+def as_in_2015(pairs: list[Pair], settings: TrainSettings) -> Model:
+    """Return the paper's network, with 16 channels in place of 64, taught with its recipe."""
+    model = blank("semantic", padding="valid", norm="none", dropout=0.5, seed=settings.seed)
+    settings = replace(settings, validate_every=settings.steps)
+    return last(
+        optimise(model, PaperTiles(pairs, model.card, settings), settings, lambda _: None, loss_of=weighted_entropy)
+    )
+
+
+# --- isbi -------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def slices(data: Path) -> list[Pair]:
+    """Return the slices of ISBI 2012 with their cells numbered, each slice by itself."""
+    return [
+        (image, ndimage.label(mask > 0)[0].astype(np.int32)) for _, image, mask in manifest_pairs(data / "isbi2012_em")
+    ]
+
+
+def fold(pairs: list[Pair], number: int, of: int = FOLDS) -> tuple[list[Pair], list[Pair]]:
+    """Return what is trained on, and a contiguous part that judges."""
+    size = len(pairs) // of
+    judges = slice(number * size, len(pairs) if number == of - 1 else (number + 1) * size)
+    return pairs[: judges.start] + pairs[judges.stop :], pairs[judges]
+
+
+def membranes(train: list[Pair], test: list[Pair], interior: Callable[[Array], Array]) -> Scores:
+    """Return the scores of a method that gives the probability of a cell's interior."""
+
+    def at_each(pairs: list[Pair]) -> Array:
+        scores = [after_thinning(interior(image), labels > 0) for image, labels in pairs]
+        return np.array([[[s[t][0].f, s[t][1].f] for t in TENTHS] for s in scores]).mean(axis=0)
+
+    known, found = at_each(train[::4]), at_each(test)
+    return {
+        "V_Rand": found[:, 0].max(),
+        "V_Info": found[:, 1].max(),
+        "V_Rand, t of trained": found[known[:, 0].argmax(), 0],
+        "V_Rand at each t": found[:, 0].tolist(),
+    }
+
+
+def classes(pairs: list[Pair]) -> list[Pair]:
+    """Return the pairs with what is inside of any cell as one class."""
+    return [(image, (labels > 0).astype(np.int32)) for image, labels in pairs]
+
+
+def membranes_ours(data: Path, number: int, settings: TrainSettings) -> Scores:
+    train, test = fold(slices(data), number)
+    start = start_model("cells", "semantic", ("membrane", "cell"), 2, 1, nuclei())
+    model = learned(start, classes(train), settings)
+    return membranes(train, test, lambda image: chances(model, image)[1])
+
+
+def membranes_as_in_2015(data: Path, number: int, settings: TrainSettings) -> Scores:
+    train, test = fold(slices(data), number)
+    model = as_in_2015(train, settings)
+    return membranes(train, test, lambda image: chances(model, image)[1])
+
+
+def membranes_forest(data: Path, number: int, settings: TrainSettings) -> Scores:
+    """A random forest on scikit-image's features, from 4000 pixels of each slice."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    train, test = fold(slices(data), number)
+    rng = np.random.default_rng(settings.seed)
+
+    def features(image: Array) -> Array:
+        return np.asarray(multiscale_basic_features(image, sigma_max=16)).reshape(image.size, -1)
+
+    x, y = [], []
+    for image, labels in train:
+        some = rng.choice(image.size, 4000, replace=False)
+        x.append(features(image)[some])
+        y.append(labels.ravel()[some] > 0)
+    forest = RandomForestClassifier(50, min_samples_leaf=3, random_state=settings.seed, n_jobs=1)
+    forest.fit(np.concatenate(x), np.concatenate(y))
+    return membranes(
+        train, test, lambda image: forest.predict_proba(features(image))[:, 1].reshape(image.shape).astype(np.float32)
+    )
+
+
+def isbi(data: Path, settings: TrainSettings) -> Iterator[Run]:
+    """Yield the runs of the table of membranes."""
+    for number in range(FOLDS):
+        for method, work, how in (
+            ("ours, from nuclei", membranes_ours, settings),
+            ("the paper's recipe", membranes_as_in_2015, as_paper(settings)),
+            ("random forest", membranes_forest, settings),
+        ):
+            yield Run("isbi", "ISBI 2012", method, str(number), partial(work, data, number, how))
+
+
+def as_paper(settings: TrainSettings) -> TrainSettings:
+    """Return the paper's recipe with the steps and seed that were asked for."""
+    return replace(PAPER, steps=settings.steps, seed=settings.seed)
+
+
+# --- ctc --------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def frames(data: Path, name: str) -> list[Pair]:
+    """Return the annotated frames of a movie, in their order."""
+    return [(image, mask.astype(np.int32)) for _, image, mask in manifest_pairs(data / f"ctc_{name}")]
+
+
+def binned(pair: Pair) -> Pair:
+    """Return an image and its truth with 2 x 2 pixels made one."""
+    image = downscale_local_mean(pair[0].astype(np.float32), (2, 2))
+    labels = pair[1][1::2, 1::2]
+    return image[: labels.shape[0], : labels.shape[1]], labels
+
+
+def cells(test: list[Pair], answer: Callable[[Array], Array]) -> Scores:
+    """Return mean IoU of foreground over the frames, and SEG over the objects of all frames."""
+    found = [answer(image) for image, _ in test]
+    truths = [labels for _, labels in test]
+    ious = [((f > 0) & (t > 0)).sum() / ((f > 0) | (t > 0)).sum() for f, t in zip(found, truths, strict=True)]
+    return {"IoU": float(np.mean(ious)), "SEG": seg(numbered(found), numbered(truths))}
+
+
+def numbered(frames: Sequence[Array]) -> Array:
+    """Return frames as a stack in which no object of one has the number of one of another."""
+    above = np.cumsum([0, *(int(f.max()) for f in frames)])
+    return np.stack([np.where(f > 0, f + a, 0) for f, a in zip(frames, above[:-1], strict=True)])
+
+
+def cells_ours(data: Path, name: str, number: int, settings: TrainSettings) -> Scores:
+    """Objects, learned at half the resolution; the maps are brought back to all pixels."""
+    train, test = fold(frames(data, name), number, 2)
+    start = start_model("cells", "objects", ("background", "cell"), 2, 1, nuclei())
+    model = learned(start, map(binned, train), settings)
+
+    def maps(image: Array) -> Array:
+        small = chances(model, binned((image, image))[0])
+        return np.stack([resize(m, image.shape, order=1) for m in small])
+
+    thresholds = chosen([maps(image) for image, _ in train], [labels for _, labels in train])
+    return cells(test, lambda image: labels_from_maps(maps(image), thresholds))
+
+
+def cells_as_in_2015(data: Path, name: str, number: int, settings: TrainSettings) -> Scores:
+    """Cells parted by background, each connected component one."""
+    train, test = fold(frames(data, name), number, 2)
+    model = as_in_2015(train, settings)
+    return cells(test, lambda image: ndimage.label(chances(model, image)[1] > 0.5)[0])
+
+
+def cells_otsu(data: Path, name: str, number: int, settings: TrainSettings) -> Scores:
+    _, test = fold(frames(data, name), number, 2)
+    return cells(test, lambda image: otsu_watershed(image.astype(float)))
+
+
+def ctc(data: Path, settings: TrainSettings) -> Iterator[Run]:
+    """Yield the runs of the table of the cell tracking challenge."""
+    for number, name in itertools.product(range(2), ("PhC-C2DH-U373", "DIC-C2DH-HeLa")):
+        for method, work, how in (
+            ("ours, from nuclei", cells_ours, settings),
+            ("the paper's recipe", cells_as_in_2015, as_paper(settings)),
+            ("Otsu + watershed", cells_otsu, settings),
+        ):
+            yield Run("ctc", name, method, str(number), partial(work, data, name, number, how))
+
+
+# --- crops ------------------------------------------------------------------------------------------------------------
+
+CROP = 128
+
+
+@cache
+def fluorescence(data: Path) -> tuple[list[Pair], list[Pair]]:
+    """Return the fluorescence images of dsb2018 that `nuclei` learned from, and those that it did not."""
+    folder, known = data / "dsb2018", []
+    for entry in json.loads((LEDGERS / "nuclei_ledger.json").read_text())["images"]:
+        if entry["stain"] == "fluo" and not entry["held_out"]:
+            image = imread(folder / entry["image"])
+            known.append((grey_of(image), imread(folder / entry["image"].replace("img_", "mask_")).astype(np.int32)))
+    unknown = held_out("nuclei_ledger.json", folder, lambda e: e["stain"] == "fluo")
+    return known, [(grey_of(image), labels) for image, labels in unknown]
+
+
+def crops_of(pairs: list[Pair], count: int, seed: int) -> list[Pair]:
+    """Return crops of CROP pixels from as many images, each with an object in its middle part."""
+    rng, found = np.random.default_rng(seed), []
+    for i in rng.permutation(len(pairs)):
+        image, labels = pairs[i]
+        if min(image.shape) < CROP or not labels.any():
+            continue
+        place = rng.permutation(np.argwhere(labels))[0] - CROP // 2
+        y, x = np.clip(place, 0, np.array(image.shape) - CROP)
+        part = (slice(y, y + CROP), slice(x, x + CROP))
+        found.append((normalised(image, nuclei().card)[0][part], labels[part]))
+        if len(found) == count:
+            return found
+    sys.exit(f"There are only {len(found)} images to cut {count} crops from: give the whole of dsb2018.")
+
+
+def annotated(crops: list[Pair]) -> list[Annotation]:
+    """Return crops, which are normalised already, as what is learned from."""
+    return [Annotation(image[None], labels.astype(np.int32) + 1) for image, labels in crops]
+
+
+def precision(test: list[Pair], answer: Callable[[Array], Array]) -> Scores:
+    """Return AP at an IoU of 0.5, 0.7 and 0.9 for each image, then the mean over images."""
+    scores = [average_precision(answer(image), labels, (0.5, 0.7, 0.9)) for image, labels in test]
+    return {f"AP@{t:g}": float(np.mean([s[t] for s in scores])) for t in (0.5, 0.7, 0.9)}
+
+
+def few_crops(data: Path, count: int, settings: TrainSettings) -> Scores:
+    known, unknown = fluorescence(data)
+    crops = crops_of(known, count, settings.seed)
+    model = taught(blank("objects", seed=settings.seed), annotated(crops), settings)
+    thresholds = chosen_on_crops(model, crops)
+    return precision(unknown, lambda image: labels_from_maps(chances(model, image), thresholds))
+
+
+def chosen_on_crops(model: Model, crops: list[Pair]) -> ObjectSettings:
+    """Return thresholds from at most 30 of the crops."""
+    crops = crops[:30]
+    return chosen([chances(model, image) for image, _ in crops], [labels for _, labels in crops])
+
+
+def nuclei_otsu(data: Path) -> Scores:
+    return precision(fluorescence(data)[1], otsu_watershed)
+
+
+def crops(data: Path, settings: TrainSettings) -> Iterator[Run]:
+    """Yield the runs of the curve of few labels."""
+    for count in (10, 38, 152):
+        yield Run(
+            "crops", "dsb2018 fluorescence", f"ours, {count} crops", "0", partial(few_crops, data, count, settings)
+        )
+    yield Run("crops", "dsb2018 fluorescence", "Otsu + watershed", "0", partial(nuclei_otsu, data))
+
+
+# --- volumes ----------------------------------------------------------------------------------------------------------
+
+VOLUMES = ("plant_nuclei_3d", "lightsheet_nuclei_3d", "cells3d_nuclei_3d")
+
+
+@cache
+def volume(data: Path, name: str) -> tuple[Pair, Pair]:
+    """Return the left and the right half of a volume."""
+    ((_, image, mask),) = itertools.islice(manifest_pairs(data / name), 1)
+    half = image.shape[-1] // 2
+    labels = mask.astype(np.int32)
+    return (image[..., :half], labels[..., :half]), (image[..., half:], labels[..., half:])
+
+
+def inflated() -> Model:
+    """Return `nuclei` as a 3D model that begins as the 2D one on each slice."""
+    kernels = tuple((3 if level in (1, 2) else 1, 3, 3) for level in range(len(nuclei().card.unet.channels)))
+    return in_3d(nuclei(), kernels=kernels)
+
+
+def volume_scores(data: Path, name: str, start: Model, settings: TrainSettings | None) -> Scores:
+    """Return the scores on the right half of a start taught with the left half; without settings it is not taught."""
+    train, test = volume(data, name)
+    model = learned(start, [train], replace(settings, batch=2, patch=96)) if settings else start
+    thresholds = chosen([chances(model, train[0])], [train[1]])
+    return precision([test], lambda image: labels_from_maps(chances(model, image), thresholds))
+
+
+def volume_otsu(data: Path, name: str) -> Scores:
+    return precision([volume(data, name)[1]], lambda image: otsu_watershed(image.astype(float)))
+
+
+def volumes(data: Path, settings: TrainSettings) -> Iterator[Run]:
+    """Yield the runs of the table of volumes."""
+    for name in VOLUMES:
+        random = new_model(inflated().card, settings.seed)
+        for method, start, how in (
+            ("from nuclei", inflated(), settings),
+            ("from random weights", random, settings),
+            ("nuclei on each slice, not taught", inflated(), None),
+        ):
+            yield Run("volumes", name, method, "0", partial(volume_scores, data, name, start, how))
+        yield Run("volumes", name, "Otsu + watershed", "0", partial(volume_otsu, data, name))
+
+
+# --- ablations --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done otherwise."""
+
+    spec: dict[str, Any]
+    augment: dict[str, Any]
+    dice: bool = True
+    flips: bool = False
+    border: bool = False
+
+
+CHANGES = {
+    "as it is": Change({}, {}),
+    "flips at test time": Change({}, {}, flips=True),
+    "no elastic deformation": Change({}, {"elastic": 0}),
+    "no Dice in the loss": Change({}, {}, dice=False),
+    "no norm": Change({"norm": "none"}, {}),
+    "32 channels": Change({"channels": (32, 64, 128, 256, 512)}, {}),
+    "border class, no distance": Change({}, {}, border=True),
+}
+CROPS = 152
+"""Crops of nuclei that the ablations learn from."""
+
+
+def entropy_alone(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Return the app's loss without Dice."""
+    if card.task == "objects":
+        maps = zip(logits.unbind(1), target.unbind(1), weight.unbind(1), strict=True)
+        total = logits.sum() * 0
+        for z, y, w in maps:
+            entropy = F.binary_cross_entropy_with_logits(z, y, reduction="none")
+            total = total + balanced(entropy.flatten(), w.flatten(), (y > 0).long().flatten(), 2)
+        return total
+    kinds = target.argmax(1)
+    entropy = F.cross_entropy(logits, kinds, reduction="none")
+    return balanced(entropy.flatten(), weight[:, 0].flatten(), kinds.flatten(), target.shape[1])
+
+
+def changed(change: Change, task: str, annotations: Sequence[Annotation], settings: TrainSettings) -> Model:
+    """Return random weights taught with one change."""
+    settings = replace(settings, validate_every=settings.steps, augment=replace(settings.augment, **change.augment))
+    model = blank(task, 3 if change.border else 2, settings.seed, **change.spec)
+    if change.dice:
+        return taught(model, annotations, settings)
+    sampler = Sampler(TrainingSet(tuple(annotations)), model.card, settings)
+    return last(optimise(model, sampler, settings, lambda _: None, loss_of=entropy_alone))
+
+
+def three_classes(labels: Array) -> Array:
+    """Return 0 background, 1 inside, 2 border: an object's pixels that touch another label."""
+    edge = (ndimage.maximum_filter(labels, 3) != labels) | (ndimage.minimum_filter(labels, 3) != labels)
+    return np.where(labels == 0, 0, np.where(edge, 2, 1))
+
+
+def from_three_classes(maps: Array) -> Array:
+    """Return objects: connected insides, grown over the border."""
+    best = maps.argmax(0)
+    return np.asarray(watershed(-maps[1], ndimage.label(best == 1)[0], mask=best > 0))
+
+
+def ablated_membranes(data: Path, change: Change, settings: TrainSettings) -> Scores:
+    train, test = fold(slices(data), 0)
+    card = blank("semantic").card
+    model = changed(
+        change, "semantic", [Annotation(normalised(i, card), labels + 1) for i, labels in classes(train)], settings
+    )
+    return membranes(train, test, lambda image: chances(model, image, change.flips)[1])
+
+
+def ablated_nuclei(data: Path, change: Change, settings: TrainSettings) -> Scores:
+    known, unknown = fluorescence(data)
+    crops = crops_of(known, CROPS, settings.seed)
+    truths = [three_classes(labels) if change.border else labels for _, labels in crops]
+    shown = annotated([(image, truth) for (image, _), truth in zip(crops, truths, strict=True)])
+    model = changed(change, "semantic" if change.border else "objects", shown, settings)
+    if change.border:
+        return precision(unknown[::2], lambda image: from_three_classes(chances(model, image, change.flips)))
+    thresholds = chosen_on_crops(model, crops)
+    return precision(unknown[::2], lambda image: labels_from_maps(chances(model, image, change.flips), thresholds))
+
+
+def ablations(data: Path, settings: TrainSettings) -> Iterator[Run]:
+    """Yield the runs of the ablations."""
+    for name, change in CHANGES.items():
+        yield Run("ablations", "dsb2018, 152 crops", name, "0", partial(ablated_nuclei, data, change, settings))
+        if not change.border:
+            yield Run("ablations", "ISBI 2012, fold 0", name, "0", partial(ablated_membranes, data, change, settings))
+
+
+# --- the program ------------------------------------------------------------------------------------------------------
+
+TABLES: dict[str, Callable[[Path, TrainSettings], Iterator[Run]]] = {
+    "ctc": ctc,
+    "isbi": isbi,
+    "volumes": volumes,
+    "crops": crops,
+    "ablations": ablations,
+}
+
+
+def lines(results: dict[str, Scores], table: str) -> Iterator[str]:
+    """Yield a table: a line for each method, the mean and standard deviation over the parts it was judged on."""
+    rows: dict[tuple[str, str], list[Scores]] = {}
+    for name, scores in results.items():
+        of, images, method, _ = name.split("/")
+        if of == table:
+            rows.setdefault((images, method), []).append(scores)
+    if not rows:
+        return
+    shown = [k for k, v in next(iter(rows.values()))[0].items() if isinstance(v, float) and k != "seconds"]
+    yield "| images | method | parts | steps | " + " | ".join(shown) + " | CPU s |"
+    yield "|---|---|" + "---:|" * (len(shown) + 3)
+    for (images, method), parts in sorted(rows.items()):
+        values = [mean_and_spread([p[k] for p in parts]) for k in shown]
+        seconds = np.mean([p["seconds"] for p in parts])
+        yield f"| {images} | {method} | {len(parts)} | {parts[0]['steps']} | {' | '.join(values)} | {seconds:.0f} |"
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Return the mean, and the standard deviation where there are several."""
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
+def main() -> None:
+    """Train, score, print; after each run write what is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="runs whose name holds this text")
+    parser.add_argument("--json", type=Path, help="results so far are read from here, all are written here")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = replace(DENSE, steps=options.steps, seed=options.seed)
+    results: dict[str, Scores] = {}
+    if options.json and options.json.exists():
+        results = json.loads(options.json.read_text())
+    for table in options.tables:
+        for run in TABLES[table](options.data, settings):
+            if run.name in results or options.only not in run.name:
+                continue
+            began = time.process_time()
+            try:
+                scores = run.work()
+            except FileNotFoundError as error:
+                sys.exit(f"There is no {error.filename}: give the folder of the image sets, or fewer --tables.")
+            results[run.name] = {**scores, "seconds": time.process_time() - began} | {
+                "steps": options.steps,
+                "seed": options.seed,
+            }
+            told = ", ".join(f"{k} {v:.3f}" for k, v in scores.items() if isinstance(v, float))
+            print(f"{run.name}: {told} ({results[run.name]['seconds']:.0f} CPU s)", flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(results, indent=1))
+    for table in options.tables:
+        print("\n".join(("", *lines(results, table))))
+
+
+if __name__ == "__main__":
+    main()
