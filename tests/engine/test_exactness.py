@@ -11,12 +11,12 @@ from napari_unet.engine import levels, tiling
 from napari_unet.engine.card import UNetSpec
 from napari_unet.engine.execution import Executor, run_tiles
 from napari_unet.engine.image import Image
+from napari_unet.engine.kernels import Winograd, is_wide
 from napari_unet.engine.levels import Levels
 from napari_unet.engine.library import SHIPPED
 from napari_unet.engine.model import load_model_file
 from napari_unet.engine.tiling import TilePlan
 from napari_unet.engine.unet import UNet
-from napari_unet.engine.winograd import Winograd, is_wide
 
 from .conftest import with_statistics
 
@@ -135,8 +135,8 @@ def winograd_everywhere(network: UNet) -> UNet:
     """Use it on this processor, whatever it is."""
     for sequence in (*network.encoder, *network.decoder):
         for i, layer in enumerate(sequence):
-            if is_wide(layer):
-                sequence[i] = Winograd(layer.weight, layer.bias)
+            if isinstance(layer, nn.Conv2d) and is_wide(layer):
+                sequence[i] = Winograd(layer)
     return network
 
 
@@ -151,7 +151,7 @@ def test_levels_of_the_trained_network(shape: tuple[int, int], block: int) -> No
 
 @pytest.mark.skipif(not torch.backends.nnpack.is_available(), reason="this torch has no NNPACK")
 def test_levels_by_winograd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels, "with_winograd", winograd_everywhere)
+    monkeypatch.setattr(levels, "with_faster_kernels", winograd_everywhere)
     network = load_model_file(SHIPPED / "nuclei.safetensors").network
     largest, changed = by_level(network, textured((500, 700), 3), (500, 700))
     assert 0 < largest <= TOLERANCE

@@ -1,5 +1,7 @@
 """Levels: what a block depends on, its memory, its tiles and their order. That it is exact stands in test_exactness."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -22,12 +24,28 @@ def test_what_a_block_depends_on_by_hand() -> None:
         ((-3, 7), (1, 11)),
     )  # two convolutions more; then doubled, and two more
     assert extents.encoded == (((-6, 14), (2, 22)), ((-1, 5), (3, 9)))
+    assert extents.skips == (((-2, 10), (6, 18)), ((-1, 5), (3, 9)))  # what the two convolutions of the block see
 
 
 def test_memory_by_hand() -> None:
-    skips = 2 * 20 * 20 + 4 * 6 * 6
-    image = 24 * 24
-    assert Extents.of(ONE_POOLING, BLOCK).memory(ONE_POOLING) == 4 * (skips + image)
+    image, pooled, skip = 24 * 24, 2 * 10 * 10, 2 * 12 * 12
+    assert Extents.of(ONE_POOLING, BLOCK).memory(ONE_POOLING) == 4 * (image + pooled + skip)  # while level 0 contracts
+
+
+def test_the_memory_of_all_maps_is_never_more_than_announced(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Map]] = []
+    most, original = 0, Map.__init__
+
+    def record(self: Map, channels: int, box: levels.Box) -> None:
+        nonlocal most
+        original(self, channels, box)
+        held.append(weakref.ref(self))
+        most = max(most, sum(4 * m._values.numel() for r in held if (m := r()) is not None))
+
+    monkeypatch.setattr(Map, "__init__", record)
+    network, read = blank((40, 60, 50))
+    list(network.run(read, (slice(0, 40), slice(0, 60), slice(0, 50))))
+    assert most == network.memory((40, 60, 50))
 
 
 def test_tiles_are_even_and_start_on_the_stride() -> None:

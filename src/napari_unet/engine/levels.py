@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from .card import UNetSpec
 from .execution import CHANNELS_LAST, check_memory, device_errors, free_memory, ready
+from .kernels import with_faster_kernels
 from .tiling import Interval, context, needs
 from .unet import POOL, UNet
-from .winograd import with_winograd
 
 VALUES = {2: 1 << 20, 3: 1 << 22}
 """Values (channels times pixels) that leave a tile, by dimensions: small enough for the cache and for a quick cancel."""
@@ -50,6 +50,8 @@ class Extents:
 
     inputs: tuple[Box, ...]
     encoded: tuple[Box, ...]
+    skips: tuple[Box, ...]
+    """What of the encoded is kept: the expanding convolutions of a level see less than the next level is pooled from."""
     outputs: tuple[Box, ...]
 
     @classmethod
@@ -59,14 +61,22 @@ class Extents:
         inputs = tuple(zip(*(a[0] for a in axes), strict=True))
         outputs = tuple(zip(*(a[1] for a in axes), strict=True))
         encoded = tuple(times(box, stride) for box, stride in zip(inputs[1:], spec.strides, strict=True))
-        return cls(inputs, (*encoded, outputs[-1]), outputs)
+        skips = tuple(
+            tuple(context(spec, level, axis, interval) for axis, interval in enumerate(box))
+            for level, box in enumerate(outputs[:-1])
+        )
+        return cls(inputs, (*encoded, outputs[-1]), (*skips, outputs[-1]), outputs)
 
     def memory(self, spec: UNetSpec) -> int:
-        """Return the bytes of all maps at the worst moment: while the level below the finest is expanded."""
-        skips = [c * size(box) for c, box in zip(spec.channels, self.encoded, strict=True)]
-        expanded = [c * size(box) for c, box in zip(spec.channels, self.outputs, strict=True)]
-        deep = [sum(skips[: level + 1]) + expanded[level] + expanded[level + 1] for level in range(1, len(skips) - 1)]
-        return 4 * (max([sum(skips), *deep]) + spec.in_channels * size(self.inputs[0]))
+        """Return the bytes of all maps at the worst moment; those of the tile under way come on top."""
+        entering = (spec.in_channels, *spec.channels[:-1])
+        inputs = [*(c * size(box) for c, box in zip(entering, self.inputs, strict=True)), 0]
+        skips = [c * size(box) for c, box in zip(spec.channels, self.skips, strict=True)]
+        outputs = [0, *(c * size(box) for c, box in zip(spec.channels[1:], self.outputs[1:], strict=True))]
+        held = list(itertools.accumulate(skips))
+        encoding = [held[level] + inputs[level] + inputs[level + 1] for level in range(len(skips))]
+        decoding = [held[level] + outputs[level] + outputs[level + 1] for level in range(len(skips) - 1)]
+        return 4 * max(encoding + decoding)
 
 
 def size(box: Box) -> int:
@@ -77,6 +87,12 @@ def size(box: Box) -> int:
 def times(box: Box, stride: tuple[int, ...]) -> Box:
     """Return the pixels one level up that are pooled into a box."""
     return tuple((low * s, high * s) for (low, high), s in zip(box, stride, strict=True))
+
+
+def overlap(box: Box, other: Box) -> Box:
+    """Return what two boxes have in common; where they lie apart it is empty."""
+    both = ((max(a, c), min(b, d)) for (a, b), (c, d) in zip(box, other, strict=True))
+    return tuple((low, max(low, high)) for low, high in both)
 
 
 def within(box: Box, origin: Box) -> tuple[slice, ...]:
@@ -133,7 +149,7 @@ class _Maps:
 
     @torch.inference_mode()
     def enter_encoder(self, level: int) -> None:
-        self.skips[level] = Map(self.spec.channels[level], self.extents.encoded[level])
+        self.skips[level] = Map(self.spec.channels[level], self.extents.skips[level])
         if level < len(self.spec.strides):
             self.inputs[level + 1] = Map(self.spec.channels[level], self.extents.inputs[level + 1])
 
@@ -166,7 +182,7 @@ class Levels:
         for module in (*self._network.encoder.modules(), *self._network.decoder.modules()):
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 module.padding = (0,) * self.spec.dims
-        with_winograd(self._network).to(memory_format=self._layout)  # type: ignore[call-overload]
+        with_faster_kernels(self._network).to(memory_format=self._layout)  # type: ignore[call-overload]
 
     @staticmethod
     def can_run(spec: UNetSpec, device: str) -> bool:
@@ -249,7 +265,9 @@ class Levels:
     def _encode(self, maps: _Maps, level: int, box: Box) -> None:
         x = maps.inputs[level][self._around(level, box)].contiguous(memory_format=self._layout)
         x = self._network.encoder[level](x)
-        maps.skips[level][box] = x
+        kept = overlap(box, maps.skips[level].box)
+        if size(kept):
+            maps.skips[level][kept] = x[:, :, *within(kept, box)]
         if level < len(self.spec.strides):
             stride = self.spec.strides[level]
             pooled = tuple((low // s, high // s) for (low, high), s in zip(box, stride, strict=True))
