@@ -17,7 +17,8 @@ def main() -> None:
     names = sorted(p.stem for p in HERE.glob("*.py") if p.stem not in PARTS)
     if len(sys.argv) > 1 and sys.argv[1] in names:
         sys.argv = [f"benchmarks {sys.argv[1]}", *sys.argv[2:]]
-        runpy.run_module(f"benchmarks.{sys.argv[0].split()[1]}", run_name="__main__")
+        # as the main module, so that the processes that it starts find its functions
+        runpy.run_module(f"benchmarks.{sys.argv[0].split()[1]}", run_name="__main__", alter_sys=True)
         return
     print("python -m benchmarks NAME [ARGUMENTS]    (make bench ARGS='NAME ...')\n")
     for name in names:

@@ -1,9 +1,11 @@
 """The benchmark of speed: its gates close, and its synthetic maps hold the objects it says."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from benchmarks.speed import check, maps_of
+from benchmarks.speed import check, difference, maps_of
 
 from napari_unet.engine.objects import labels_from_maps
 from napari_unet.engine.settings import ObjectSettings
@@ -34,6 +36,18 @@ def test_a_good_run_passes() -> None:
 def test_a_missed_gate_is_told(bad: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(SystemExit, match=words):
         check(bad)
+
+
+def test_a_result_is_compared_where_something_is_expected(tmp_path: Path) -> None:
+    expected = np.zeros((2, 4, 4), dtype=np.float32)
+    expected[0] = 8.0
+    found = np.pad(expected, [(0, 0), (0, 3), (0, 2)], constant_values=99)
+    found[:, 1, 1] = 7.0, 7.5
+    np.save(tmp_path / "expected.npy", expected)
+    np.save(tmp_path / "found.npy", found)
+    largest, changed = difference(tmp_path / "found.npy", tmp_path / "expected.npy")
+    assert largest == 7.5 / 8
+    assert changed == 1 / 16
 
 
 def test_the_maps_hold_as_many_objects_as_they_should() -> None:
