@@ -1,11 +1,11 @@
 # make demo   open napari with a sample image, segmented (without a display: writes the labels and a picture)
-# make test   everything that CI runs: style, types, architecture, manifest, tests
+# make test   everything that CI runs: style, types, architecture, manifest, the gate of speed, tests
 # Both do all the set-up on a machine that has Python 3.11+ and pip; make help lists the rest.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format tests bench soak docs clean system-libraries constraints
+.PHONY: help demo test lint format gate tests bench soak docs clean system-libraries constraints
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,6 +20,7 @@ endif
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@echo "make lint   the checks alone       make tests   pytest alone (ARGS='-k tiling')"
+	@echo "make gate   speed and exactness beside a peer, a minute: fails below the ratios that hold on any machine"
 	@echo "make format rewrites the style     make bench   speed and quality beside a peer"
 	@echo "make soak   five minutes of simulated use in the real window: memory, errors, threads (ARGS='60 100' for an hour)"
 	@echo "make docs   the site, into build/site"
@@ -29,7 +30,7 @@ demo: $(INSTALLED) system-libraries
 	@$(BIN)/napari-unet demo
 
 # pytest comes last: its summary is the last line.
-test: lint tests
+test: lint gate tests
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .
@@ -37,6 +38,9 @@ lint: $(INSTALLED)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/npe2 validate src/napari_unet/napari.yaml
+
+gate: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.speed --gate
 
 tests: $(INSTALLED) system-libraries
 	@$(ON_SCREEN) $(BIN)/python -m pytest $(ARGS)
@@ -74,5 +78,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv >/dev/null; }
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (a few minutes the first time)"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,test]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,bench,test]'
 	@touch $@

@@ -1,5 +1,9 @@
 """segment(): events, normalisation, tasks, memory, cancelling, bad input."""
 
+import itertools
+import os
+import threading
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -146,6 +150,30 @@ def test_the_number_of_threads_does_not_matter(dims: int, tile: int | None, rng:
         torch.set_num_threads(before)
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+@pytest.mark.parametrize("ends", ["itself", "by a cancel"])
+def test_nothing_of_the_program_is_changed_afterwards(ends: str, tile: int | None, rng: np.random.Generator) -> None:
+    def state() -> list[object]:
+        torchs = (torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        flags = (torch.backends.mkldnn.enabled, torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision())
+        return [torchs, flags, torch.get_rng_state().tolist(), np.geterr(), dict(os.environ), threading.active_count()]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        expected = state()
+        settings = SegmentSettings(device="cpu", tile=tile)
+        events = segment(Image(rng.random((150, 90)), "yx"), make_model(channels=(4, 8)), settings)
+        if ends == "itself":
+            list(events)
+        else:
+            assert [type(event) for event in itertools.islice(events, 3)] == [Started, TileDone, TileDone]
+            events.close()
+        assert state() == expected
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_record_makes_the_result_again(tiny: Model, rng: np.random.Generator) -> None:

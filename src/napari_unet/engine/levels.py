@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from .card import UNetSpec
 from .execution import CHANNELS_LAST, check_memory, device_errors, free_memory, ready
 from .kernels import with_faster_kernels
+from .team import Team
 from .tiling import Interval, context, needs
 from .unet import POOL, UNet
 
@@ -241,24 +242,20 @@ class Levels:
         """
         check_memory(self.memory(tuple(s.stop - s.start for s in block)))
         extents, depth = Extents.of(self.spec, block), len(self.spec.strides)
-        with device_errors("cpu"):
+        with device_errors("cpu"), Team() as team:
             maps = _Maps(self.spec, extents)
             for box in self._parts_read(extents):
                 maps.read(read, box)
                 yield None
             maps.enter_encoder(0)
             for level in range(depth + 1):
-                for box in self._encoder_tiles(extents, level):
-                    self._encode(maps, level, box)
-                    yield None
+                yield from team.each(partial(self._encode, maps, level), self._encoder_tiles(extents, level))
                 maps.leave_encoder(level)
             for level in reversed(range(depth)):
                 tiles = self._decoder_tiles(extents, level)
                 if level == 0 and in_view is not None:
                     tiles.sort(key=partial(_distance, region=in_view))
-                for box in tiles:
-                    logits = self._decode(maps, level, box)
-                    yield None if logits is None else (tuple(slice(*interval) for interval in box), logits)
+                yield from team.each(partial(self._decode, maps, level), tiles)
                 maps.leave_decoder(level)
 
     @torch.inference_mode()
@@ -274,7 +271,7 @@ class Levels:
             maps.inputs[level + 1][pooled] = POOL[self.spec.dims](x, stride)
 
     @torch.inference_mode()
-    def _decode(self, maps: _Maps, level: int, box: Box) -> NDArray[np.float32] | None:
+    def _decode(self, maps: _Maps, level: int, box: Box) -> Part | None:
         around, stride = self._around(level, box), self.spec.strides[level]
         deep = tuple((low // s, -(-high // s)) for (low, high), s in zip(around, stride, strict=True))
         up = self._network.up[level](maps.outputs[level + 1][deep].contiguous(memory_format=self._layout))
@@ -283,8 +280,7 @@ class Levels:
         if level:
             maps.outputs[level][box] = x
             return None
-        logits: NDArray[np.float32] = self._network.head(x)[0].numpy()
-        return logits
+        return tuple(slice(*interval) for interval in box), self._network.head(x)[0].numpy()
 
     def _around(self, level: int, box: Box) -> Box:
         return tuple(context(self.spec, level, axis, interval) for axis, interval in enumerate(box))
