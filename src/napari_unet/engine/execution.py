@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from .card import Spec, UNetSpec
 from .errors import DeviceError, OutOfMemory
 from .foreign import Foreign, Running
 from .steps import sigmoid, softmax
-from .tiling import Tile
+from .tiling import Tile, TilePlan
 from .unet import UNet
 
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -28,6 +29,10 @@ FLOATS_A_PIXEL = 10
 """Peak memory a pixel in units of the finest level's float32 channels; `benchmarks/tiles.py` measures 5 to 7."""
 FEWEST_FLOATS = 5
 """What of them is certain."""
+PRECISE = {"cpu"}
+"""Devices that compute in single precision; the others in half precision, which is faster there."""
+LARGEST_ERROR = 0.1
+"""Largest difference of half to single precision on a small tile, relative to the largest logit; rounding makes 0.02."""
 FOREIGN_WIDTH = 64
 """Channels that the finest level of another program's network is taken to have: those of 2015."""
 
@@ -135,6 +140,14 @@ def ready(network: UNet) -> UNet:
     return result
 
 
+def trial(spec: UNetSpec) -> NDArray[np.float32]:
+    """Return a small batch on which a device is compared with the processor: random, the same every time."""
+    shape = tuple(2 * s for s in spec.total_stride)
+    if spec.padding == "valid":
+        shape = TilePlan.make(spec, shape, shape).outer
+    return np.random.default_rng(0).random((1, spec.in_channels, *shape), dtype=np.float32)
+
+
 class Executor:
     """A network made ready for one device. Call it with ``(n, c, *spatial)`` float32 and get float32 logits back.
 
@@ -150,8 +163,29 @@ class Executor:
             if isinstance(network, Foreign):
                 self._network = network.ready()
                 return
-            self._network = ready(network).to(device)
-            self._network.to(memory_format=self._layout)  # type: ignore[call-overload]
+            self._network = ready(network)
+            self._in_half = device.split(":")[0] not in PRECISE
+            tile = trial(network.spec) if self._in_half else None
+            expected = None if tile is None else self._network(torch.from_numpy(tile)).numpy()
+            self._network.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]
+            if tile is not None and expected is not None:
+                self._check(tile, expected)
+
+    def _check(self, tile: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+        """Go back to single precision, with a word in the log, if half precision computes something else on this device."""
+        if self._is_right(tile, expected):
+            return
+        logging.getLogger(__name__).warning(
+            "Half precision on %s computes something else than the processor: single precision is used.", self.device
+        )
+        self._in_half = False
+        if not self._is_right(tile, expected):
+            raise DeviceError(
+                f"Device {self.device!r} computes something else than the processor: choose the device cpu."
+            )
+
+    def _is_right(self, tile: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
+        return bool(np.abs(self(tile) - expected).max() <= LARGEST_ERROR * np.abs(expected).max())
 
     @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -161,7 +195,7 @@ class Executor:
         kind = self.device.split(":")[0]
         with device_errors(self.device):
             x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, memory_format=self._layout)
-            with torch.autocast(kind, dtype=self._half(kind), enabled=kind != "cpu"):
+            with torch.autocast(kind, dtype=self._half(kind), enabled=self._in_half):
                 logits = self._network(x)
             result: NDArray[np.float32] = logits.float().cpu().numpy()
             return result
