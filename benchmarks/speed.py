@@ -27,7 +27,6 @@ import argparse
 import json
 import math
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
@@ -179,7 +178,6 @@ def nnunet(work: Work, image: np.ndarray) -> Run:
 
 def bioimageio(work: Work, image: np.ndarray) -> Run:
     """The blocks of bioimageio.core."""
-    os.environ["TQDM_DISABLE"] = "1"
     from bioimageio import core
     from bioimageio.core.digest_spec import create_sample_for_model
 
@@ -262,7 +260,7 @@ def serve(name: str, work: Work, pipe: Connection) -> None:
     import torch
 
     torch.set_num_threads(work.threads)
-    edge = 256 if name in PLANES_ONLY else WARM[work.dims]
+    edge = 512 if name in PLANES_ONLY else WARM[work.dims]
     small = replace(work, shape=(edge,) * work.dims, window=edge // 2)
     CONTESTANTS[name](small, picture(small.shape))()
     run = CONTESTANTS[name](work, picture(work.shape))
@@ -286,6 +284,7 @@ def contest(work: Work, names: list[str], rounds: int, folder: Path) -> dict[str
     for name in names:
         here, there = context.Pipe()
         context.Process(target=serve, args=(name, work, there), daemon=True).start()
+        there.close()  # so that one that fails is noticed
         here.recv()
         pipes[name] = here
     measured: dict[str, list[Measured]] = {name: [] for name in names}
