@@ -11,7 +11,8 @@ DATA is the folder of the public image sets. The tables:
   usiigaci_phc that the recipe held out, and two kinds that it never saw.
 
 Where a ledger names the files, their hashes are checked. AP is TP / (TP + FP + FN) at an IoU, for each image, then the
-mean over images. All settings are those on the models' cards.
+mean over images. All settings are those on the models' cards; a second row gives each image the object diameter that
+is estimated for it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ SHOWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 SHEET = 10
 """Images of a set on its contact sheet."""
 PEER = "Otsu + watershed"
+ESTIMATED = ", diameter estimated"
+"""After the name of a model: each image at the object diameter that is estimated for it."""
 
 Array = NDArray[Any]
 Pairs = Iterator[tuple[Array, Array]]
@@ -128,6 +131,14 @@ def otsu_watershed(grey: Array) -> Array:
     return np.asarray(watershed(-distance, seeds, mask=mask))
 
 
+def estimated(image: nu.Image, model: nu.Model) -> int | None:
+    """Return the object diameter as Estimate gives it; None: it finds nothing, so the image stays as it is."""
+    try:
+        return nu.estimate_diameter(image, model, device="cpu")
+    except nu.NapariUnetError:
+        return None
+
+
 def outlines(image: Array, labels: Array, color: tuple[float, ...]) -> Array:
     """Return a 256 x 256 RGB picture of an image with the outlines of its labels."""
     low, high = np.percentile(image, (1, 99.8))
@@ -144,7 +155,8 @@ def scored(
     models: dict[str, nu.Model], pairs: list[tuple[Array, Array]]
 ) -> tuple[dict[str, list[list[float]]], dict[str, float], list[Array]]:
     """Return AP at every threshold for each method and image, seconds an image, and rows of a contact sheet."""
-    scores: dict[str, list[list[float]]] = {name: [] for name in (*models, PEER)}
+    names = [way for name, model in models.items() for way in (name, *[name + ESTIMATED] * bool(model.card.diameter))]
+    scores: dict[str, list[list[float]]] = {name: [] for name in (*names, PEER)}
     seconds = dict.fromkeys(scores, 0.0)
     sheet = []
     for number, (pixels, truth) in enumerate(pairs):
@@ -154,11 +166,13 @@ def scored(
             if name == PEER:
                 found[name] = otsu_watershed(grey)
             else:
-                found[name] = nu.segment(nu.Image(pixels, "yxc" if rgb else "yx", rgb=rgb), models[name], device="cpu")
+                image, model = nu.Image(pixels, "yxc" if rgb else "yx", rgb=rgb), models[name.removesuffix(ESTIMATED)]
+                diameter = estimated(image, model) if name.endswith(ESTIMATED) else None
+                found[name] = nu.segment(image, model, diameter=diameter, device="cpu")
             seconds[name] += (time.perf_counter() - began) / len(pairs)
             scores[name].append(list(average_precision(found[name], truth).values()))
         if number % max(1, len(pairs) // SHEET) == 0:
-            colors = ((1.0, 0.2, 0.2), (0.4, 0.6, 1.0), (1.0, 0.8, 0.2))
+            colors = ((1.0, 0.2, 0.2), (0.4, 0.6, 1.0), (1.0, 0.8, 0.2), (0.8, 0.4, 1.0), (0.2, 0.9, 0.9))
             drawn = [(truth, (0.0, 1.0, 0.0)), *zip(found.values(), colors, strict=False)]
             sheet.append(np.concatenate([outlines(grey, labels, color) for labels, color in drawn], axis=1))
     return scores, seconds, sheet

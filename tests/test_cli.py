@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from PIL import Image as Picture
 
+import napari_unet
 from napari_unet import cli
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.errors import OutOfMemory
@@ -133,6 +134,34 @@ def test_the_channel_is_chosen(run) -> None:
     run("segment", "c.tif", "-o", "c.npy", "--model", "tiny", "--channel", "1")
     run("segment", "one.tif", "-o", "one.npy", "--model", "tiny")
     np.testing.assert_array_equal(np.load("c.npy"), np.load("one.npy"))
+
+
+def test_the_object_diameter_is_given_or_estimated(run) -> None:
+    y, x = np.indices((240, 240)) % 80 - 40
+    tifffile.imwrite("discs.tif", (np.hypot(y, x) < 25).astype(np.uint8))
+    status, _, err = run("segment", "discs.tif", "-o", "auto.npy", "--diameter", "auto")
+    width = int(err.split("look about ")[1].split()[0])
+    assert (status, width) == (0, pytest.approx(50, abs=5))
+    run("segment", "discs.tif", "-o", "given.npy", "--diameter", str(width))
+    np.testing.assert_array_equal(np.load("auto.npy"), np.load("given.npy"))
+    assert np.load("given.npy").max() == 9
+    same = napari_unet.segment(tifffile.imread("discs.tif"), diameter=width, device="cpu")
+    np.testing.assert_array_equal(same, np.load("given.npy"))
+
+
+@pytest.mark.parametrize(
+    ("model", "diameter", "words"),
+    [
+        ("nuclei", "wide", "--diameter 'wide' is not understood: give a number of pixels, or auto."),
+        ("nuclei", "0", "diameter is 0; it must be above 0 pixels."),
+        ("blobs", "20", "How large the objects of 'blobs' should be is not known: leave the object diameter out."),
+    ],
+)
+def test_an_object_diameter_that_cannot_be_is_told(run, model: str, diameter: str, words: str) -> None:
+    save("a.tif")
+    status, _, err = run("segment", "a.tif", "-o", "l.tif", "--model", model, "--diameter", diameter)
+    assert status == 1
+    assert err == f"napari-unet: {words}\n"
 
 
 def test_axes_are_named(run) -> None:

@@ -12,7 +12,7 @@ except PackageNotFoundError:  # a source tree that was not installed
     __version__ = "0"
 
 if TYPE_CHECKING:
-    from .api import load_model, segment
+    from .api import estimate_diameter, load_model, segment
     from .engine.annotation import Annotation, TrainingSet
     from .engine.card import ModelCard, UNetSpec
     from .engine.click import Click, ClickSegmenter
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "segment": ".api",
+    "estimate_diameter": ".api",
     "load_model": ".api",
     "fine_tune": ".engine.training",
     "compare": ".engine.comparison",
@@ -57,6 +58,7 @@ __all__ = [
     "UNetSpec",
     "__version__",
     "compare",
+    "estimate_diameter",
     "fine_tune",
     "load_model",
     "segment",

@@ -13,6 +13,7 @@ from .engine.inference import segment as segment_events
 from .engine.library import Library
 from .engine.model import Model
 from .engine.settings import SegmentSettings
+from .engine.sizing import estimate_diameter as estimated
 
 
 def load_model(model: str) -> Model:
@@ -28,6 +29,34 @@ def load_model(model: str) -> Model:
     ('background', 'nucleus')
     """
     return Library().load(model)
+
+
+def estimate_diameter(
+    image: Image | ArrayLike, model: Model | str = "nuclei", *, axes: str | None = None, **settings: Any
+) -> int:
+    """Estimate how wide the objects of an image are in pixels, to give to `segment` as ``diameter``.
+
+    Parameters
+    ----------
+    image, model, axes, settings
+        As for `segment`.
+
+    Raises
+    ------
+    InvalidSettings
+        If it is not known how large the objects of the model should be.
+    InvalidImage
+        If too few objects are found at any size.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_unet as nu
+    >>> y, x = np.mgrid[:120, :120] % 40 - 20
+    >>> nu.estimate_diameter((np.hypot(y, x) < 12).astype(float), "nuclei", device="cpu")
+    24
+    """
+    image, model = _opened(image, model, axes)
+    return estimated(image, model, SegmentSettings(**settings))
 
 
 def segment(
@@ -58,10 +87,13 @@ def segment(
     >>> labels.shape
     (64, 48)
     """
-    if not isinstance(image, Image):
-        image = Image(image, axes or guess_axes(tuple(image.shape)))
-    if isinstance(model, str):
-        model = load_model(model)
+    image, model = _opened(image, model, axes)
     *_, last = segment_events(image, model, SegmentSettings(**settings))
     assert isinstance(last, Segmented)
     return last.labels
+
+
+def _opened(image: Image | ArrayLike, model: Model | str, axes: str | None) -> tuple[Image, Model]:
+    if not isinstance(image, Image):
+        image = Image(image, axes or guess_axes(tuple(image.shape)))
+    return image, load_model(model) if isinstance(model, str) else model

@@ -126,6 +126,9 @@ def segment(
     minimal_size: Annotated[
         int | None, typer.Option(help="Objects only: those of fewer pixels or voxels are dropped.")
     ] = None,
+    diameter: Annotated[
+        str | None, typer.Option(help="Objects only: how wide they are in pixels, or auto; else as the image has them.")
+    ] = None,
     link: Annotated[
         str,
         typer.Option(
@@ -150,6 +153,8 @@ def segment(
     ] = "",
 ) -> None:
     """Segment images and write their labels; prints the path of each file written."""
+    from dataclasses import replace
+
     from .engine.batch import plan_batch
     from .engine.library import Library
     from .engine.settings import BatchSettings
@@ -165,6 +170,9 @@ def segment(
     )
     settings = BatchSettings(one, ending=ending, link=link, resume=resume, workers=workers, scheduler=scheduler)
     plan = plan_batch(images, out, loaded, settings, axes)
+    if diameter is not None:
+        one = replace(one, diameter=_diameter(diameter, plan, loaded))
+        plan = plan_batch(images, out, loaded, replace(settings, segment=one), axes)
     if plan.warning:
         _complain(plan.warning)
     outcome = _run_plan(plan, loaded)
@@ -174,6 +182,24 @@ def segment(
         if len(plan.items) > 1:
             _complain(f"{outcome.sentence()}.")
         raise typer.Exit(1)
+
+
+def _diameter(given: str, plan: BatchPlan, loaded: Model) -> int:
+    """Return the object diameter; "auto": estimated from the first image, and said."""
+    from .engine.files import open_image
+    from .engine.sizing import estimate_diameter
+    from .engine.zoom import check_diameter
+
+    check_diameter(loaded.card)
+    if given != "auto":
+        if not given.isdecimal():
+            raise InvalidSettings(f"--diameter {given!r} is not understood: give a number of pixels, or auto.")
+        return int(given)
+    item = plan.items[0]
+    image = open_image(item.source, axes=plan.axes) if isinstance(item.source, Path) else item.source
+    found = estimate_diameter(image, loaded, plan.settings.segment)
+    _complain(f"The objects of {item.name} look about {found} pixels wide.")
+    return found
 
 
 def _run_plan(plan: BatchPlan, loaded: Model) -> BatchReport:
@@ -361,6 +387,7 @@ def train(
     ] = 0,
     axes: Annotated[str | None, typer.Option(help="What the axes of the images are; else read or guessed.")] = None,
     channel: Annotated[int | None, typer.Option(help="Which channel to look at, counted from 0.")] = None,
+    diameter: Annotated[int | None, typer.Option(help="Objects only: how wide they are, as for segment.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
 ) -> None:
     """Teach a model what is painted; it is saved if it is better on the strokes held out, and printed."""
@@ -382,6 +409,7 @@ def train(
         settings = replace(settings, steps=steps)
     library = Library()
     lessons = _lessons(images or [], annotations or [], folder, masks, axes, channel)
+    lessons = [replace(lesson, diameter=diameter) for lesson in lessons]
     model = _begin(library, lessons[0].image, start, task, classes, dims, channel, name, seed)
     draw, close = _progress(name, "steps" if minutes is None else "seconds")
     events = teach(model, lessons, settings, name=name)

@@ -121,6 +121,14 @@ def test_the_version_says_how_it_was_made(tiny: Model) -> None:
     assert sum(isinstance(e, StepDone) for e in events) == 3
 
 
+def test_the_version_says_how_wide_objects_were(tiny: Model) -> None:
+    model = make_model(task="objects", diameter=10.0)
+    *_, last = teach(model, [Lesson(Image(picture(), "yx"), painted(), diameter=20)], QUICK)
+    assert isinstance(last, Trained)
+    assert last.model.card.training["diameters"] == [20]
+    assert last.model.card.diameter == 10
+
+
 def test_several_images_train_one_model(tiny: Model) -> None:
     lessons = [Lesson(Image(picture(), "yx", name=name), painted()) for name in ("first", "second")]
     *_, last = teach(tiny, lessons, QUICK)

@@ -41,6 +41,16 @@ def test_the_command_line_repeats_the_run(viewer, session) -> None:
     )
 
 
+def test_the_object_diameter_is_chosen_only_for_models_that_know_one(viewer, session) -> None:
+    viewer.add_image(two_squares(), name="cells")
+    session.choose_model(session.library.find("nuclei"))
+    session.choose(diameter=40)
+    assert session.choice.command().endswith("--device cpu --diameter 40")
+    session.choose_model(session.library.find("bright"))
+    assert session.settings.diameter is None
+    assert "--diameter" not in session.choice.command()
+
+
 def test_the_command_line_names_thresholds_that_are_not_the_models_own(viewer, session) -> None:
     viewer.add_image(two_squares(), name="cells")
     session.choose_model(session.library.find("objects"))

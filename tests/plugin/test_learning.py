@@ -226,6 +226,14 @@ def test_stop_before_the_first_look_changes_nothing(learning: Learning, squares,
     assert learning.state == "idle"
 
 
+def test_strokes_teach_at_the_size_that_the_model_will_see(learning: Learning, session, squares, jobs) -> None:
+    few(learning)
+    session.choose(diameter=16)
+    learning.train()
+    assert jobs.running
+    assert [lesson.diameter for lesson in learning._round.lessons] == [16]
+
+
 def test_discard_ends_the_training(learning: Learning, session, squares, jobs, verdicts) -> None:
     few(learning)
     learning.train()

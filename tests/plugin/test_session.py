@@ -64,6 +64,36 @@ def test_labels_appear_tile_by_tile(viewer, session, jobs) -> None:
     np.testing.assert_array_equal(layer.data, two_squares() > 0)
 
 
+def test_how_wide_objects_are_is_estimated_then_used(viewer, session, jobs, heard) -> None:
+    y, x = np.indices((360, 360)) % 120 - 60
+    viewer.add_image((np.hypot(y, x) < 40).astype(np.float32), name="discs")
+    session.choose_model(session.library.find("nuclei"))
+    session.estimate_diameter()
+    assert session.state == "running"
+    jobs.finish()
+    assert session.settings.diameter == pytest.approx(80, abs=8)
+    assert heard.last.text == f"The objects look about {session.settings.diameter} pixels wide: press Segment."
+    session.segment()
+    jobs.finish()
+    assert heard.last.text.startswith("Found 9 objects in")
+    (layer,) = results(viewer)
+    assert layer.data.shape == (360, 360)
+    assert layer.metadata["napari_unet"]["settings"]["diameter"] == session.settings.diameter
+    assert len(layer.features) == 10
+    assert layer.features.filter(like="probability").iloc[1:].to_numpy().min() > 0.9
+
+
+def test_an_estimate_that_fails_changes_nothing(viewer, session, jobs, heard) -> None:
+    viewer.add_image(two_squares(), name="squares")
+    session.choose_model(session.library.find("nuclei"))
+    session.choose(diameter=9)
+    session.estimate_diameter()
+    jobs.finish()
+    assert "measure one and give its diameter" in heard.last.text
+    assert heard.last.is_error
+    assert session.settings.diameter == 9
+
+
 def test_running_again_replaces_the_result(viewer, session, jobs) -> None:
     viewer.add_image(two_squares())
     for _ in range(2):

@@ -89,7 +89,12 @@ def flatness(image: Image) -> float:
 
 
 def doubts(
-    image: Image, card: ModelCard, labels: NDArray[np.integer], contrast: float, brightness: float | None = None
+    image: Image,
+    card: ModelCard,
+    labels: NDArray[np.integer],
+    contrast: float,
+    brightness: float | None = None,
+    zoom: float = 1.0,
 ) -> str:
     """Return why this result may be wrong: the model was used for what it did not learn; empty: nothing speaks against it.
 
@@ -101,6 +106,8 @@ def doubts(
         The span of intensities between dark and bright, the smallest of all channels.
     brightness
         The median normalised intensity; None: not known.
+    zoom
+        How many times as wide as it is the model saw the image.
     """
     if card.task == "semantic" and labels.min() == labels.max():
         return f"Every pixel became {card.classes[int(labels.min())]!r}: check the channel, or choose another model."
@@ -108,21 +115,23 @@ def doubts(
         return NO_OBJECTS
     width = diameter(labels, card.spec.dims) if card.task == "objects" else 0.0
     sizes = learned(card, "diameter")
-    if width and sizes and not min(sizes) / WIDTHS <= width <= max(sizes) * WIDTHS:
+    if width and sizes and not min(sizes) / WIDTHS <= width * zoom <= max(sizes) * WIDTHS:
         return (
             f"These objects are about {width:.0f} pixels wide, those that {card.name} learned from {_span(sizes, '.0f')}: "
-            "check them, or bring the image to that size."
+            f"check them{_remedy(card)}."
         )
-    return doubts_of_image(image, card, contrast, brightness)
+    return doubts_of_image(image, card, contrast, brightness, zoom)
 
 
-def doubts_of_image(image: Image, card: ModelCard, contrast: float, brightness: float | None = None) -> str:
+def doubts_of_image(
+    image: Image, card: ModelCard, contrast: float, brightness: float | None = None, zoom: float = 1.0
+) -> str:
     """Return why a model may fail on this image, whatever came out; empty: nothing speaks against it."""
     sizes, size = learned(card, "pixel_size"), pixel_size(image)
-    if size and sizes and not min(sizes) / FACTOR <= size <= max(sizes) * FACTOR:
+    if size and sizes and not min(sizes) / FACTOR <= size / zoom <= max(sizes) * FACTOR:
         return (
             f"A pixel of this image is {size:.3g} µm wide, of those that {card.name} learned from {_span(sizes, '.3g')} µm: "
-            "check the result, or bring the image to that size."
+            f"check the result{_remedy(card)}."
         )
     apart, ratios = flatness(image), learned(card, "flatness")
     if card.spec.dims == 3 and size and ratios and not min(ratios) / FACTOR <= apart <= max(ratios) * FACTOR:
@@ -140,6 +149,13 @@ def doubts_of_image(image: Image, card: ModelCard, contrast: float, brightness: 
             "the image."
         )
     return ""
+
+
+def _remedy(card: ModelCard) -> str:
+    """Return what to do about objects of another size."""
+    if card.task == "objects" and card.diameter:
+        return ", or say how wide the objects are (object diameter)"
+    return ", or bring the image to that size"
 
 
 def _span(values: Sequence[float], how: str) -> str:

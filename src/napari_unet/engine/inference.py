@@ -25,6 +25,7 @@ from .settings import ObjectSettings, SegmentSettings
 from .steps import applied, measured
 from .tiling import TilePlan, block_around, halo
 from .unet import UNet
+from .zoom import Zoom
 
 SAMPLE = 1 << 24
 """Normalisation is exact up to this many pixels, and from a regular grid of about so many in larger images."""
@@ -83,7 +84,8 @@ class Segmented:
     probabilities
         float32 ``(k, *label_shape)`` if asked for: classes, or `card.OBJECT_MAPS`.
     maps
-        float16 ``(3, *label_shape)`` for the `objects` task, unless too large to keep: what `relabel` needs.
+        float16 ``(3, *label_shape)`` for the `objects` task, unless too large to keep: what `relabel` needs. With an
+        object diameter their spatial axes are those that the network saw.
     record
         How it was made; enough to make it again.
     doubts
@@ -95,6 +97,14 @@ class Segmented:
     maps: NDArray[np.float16] | None
     record: dict[str, Any]
     doubts: str = ""
+
+    @property
+    def foreground(self) -> NDArray[np.float16] | None:
+        """The probability that a pixel belongs to an object, in the shape of the labels; None: no maps were kept."""
+        if self.maps is None:
+            return None
+        zoom = Zoom(self.labels.shape, self.maps.shape[1:])
+        return zoom.labels(self.maps[0].__getitem__, tuple(slice(0, n) for n in zoom.full))
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +230,8 @@ def segment(
     ------
     InvalidImage
         If the image does not fit the model, is constant, or holds NaN or infinite values.
+    InvalidSettings
+        If an object diameter is given for a model that knows none.
     OutOfMemory, DeviceError
     """
     card = model.card
@@ -232,29 +244,34 @@ def segment(
     network = network_for(model, settings.tile, device)
     device = network.device if isinstance(network, Executor) else device
     scale = preparation(items, card, settings, image.name)
-    plan = TilePlan.make(card.spec, items[0].shape, tile_size(network, settings, items[0].shape))
+    zoom = Zoom.make(card, settings.diameter, items[0].shape)
+    plan = TilePlan.make(card.spec, zoom.seen, tile_size(network, settings, zoom.seen))
     thresholds = settings.objects or card.objects
 
     channels = card.spec.out_channels
     is_objects = card.task == "objects"
     dtype = np.dtype(np.int32 if is_objects else np.uint8 if channels <= 256 else np.uint16)
     labels = np.zeros(image.label_shape, dtype=dtype)
-    keep = is_objects and 2 * channels * labels.size <= KEPT_MAPS
-    maps = np.zeros((channels, *labels.shape), dtype=np.float16) if keep else None
+    everything = tuple(slice(0, n) for n in zoom.full)
+    sizes = dict(zip(items[0].spatial, zoom.seen, strict=True))
+    seen_shape = [sizes.get(a, n) for a, n in zip(image.label_axes, labels.shape, strict=True)]
+    keep = is_objects and 2 * channels * math.prod(seen_shape) <= KEPT_MAPS
+    maps = np.zeros((channels, *seen_shape), dtype=np.float16) if keep else None
     probabilities = np.zeros((channels, *labels.shape), dtype=np.float32) if settings.probabilities else None
     seen = None
     if in_view is not None:
         items.sort(key=lambda item: _distance(item, in_view))
         shown = dict(zip(image.label_axes, in_view, strict=True))
-        seen = tuple(shown[a] for a in items[0].spatial)
+        seen = zoom.outer(tuple(shown[a] for a in items[0].spatial))
     done, tiles = 0, _steps(network, plan) * (len(items) - 1) + _steps(network, plan, seen)
     yield Started(tiles, device, labels.shape, dtype)
 
     for number, item in enumerate(items):
-        whole = item.region(tuple(slice(0, n) for n in item.shape))
-        stitched = np.zeros((channels, *item.shape), dtype=np.float32) if is_objects else None
+        whole = item.region(everything)
+        stitched = np.zeros((channels, *zoom.seen), dtype=np.float32) if is_objects else None
         flat = labels[whole].reshape(item.shape)  # a view: steps have length 1
-        read = partial(read_normalised, item, scale)
+        as_seen = np.zeros(zoom.seen, dtype) if zoom.changes else flat
+        read = partial(read_normalised, zoom.item(item), scale)
         while True:
             try:
                 for part in _parts(network, read, plan, seen, preview=number == 0):
@@ -263,38 +280,47 @@ def segment(
                         yield TileDone(done, tiles, NOWHERE[: labels.ndim], labels[NOWHERE[: labels.ndim]])
                         continue
                     inner, logits = part
-                    region = item.region(inner)
+                    place = zoom.inner(inner)
+                    region = item.region(place)
                     chance = logits if card.is_foreign else probability(logits, is_objects)
                     if probabilities is not None:
-                        probabilities[(slice(None), *region)] = chance.reshape(
-                            probabilities[(slice(None), *region)].shape
-                        )
+                        for into, values in zip(probabilities, chance, strict=True):
+                            found = zoom.labels(partial(_part_of, values, inner), place)
+                            into[region] = found.reshape(into[region].shape)
                     if stitched is not None:
                         stitched[(slice(None), *inner)] = chance
                         preview = (chance[0] > thresholds.foreground_threshold).astype(dtype)
                     else:
                         preview = logits.argmax(0).astype(dtype)
-                    flat[inner] = preview
+                    as_seen[inner] = preview
+                    flat[place] = zoom.labels(as_seen.__getitem__, place)
                     yield TileDone(done, tiles, region, labels[region])
                 break
             except OutOfMemory:
                 smallest = max(SMALLEST_TILE, *card.spec.total_stride)
                 if max(plan.step) <= smallest:
                     raise
-                smaller = TilePlan.make(card.spec, item.shape, tuple(max(smallest, n // 2) for n in plan.step))
+                smaller = TilePlan.make(card.spec, zoom.seen, tuple(max(smallest, n // 2) for n in plan.step))
                 if smaller == plan:  # the network takes tiles of one size
                     raise
                 plan = smaller
                 tiles = done + _steps(network, plan) * (len(items) - number)
         if stitched is not None:
             # half precision here too, so that `relabel` with the same thresholds gives the same objects
-            flat[...] = labels_from_maps(stitched.astype(np.float16), thresholds)
+            as_seen[...] = labels_from_maps(stitched.astype(np.float16), thresholds)
+            flat[...] = zoom.labels(as_seen.__getitem__, everything)
             if maps is not None:
-                maps[(slice(None), *whole)] = stitched.reshape(maps[(slice(None), *whole)].shape)
+                place = (slice(None), *item.region(tuple(slice(0, n) for n in zoom.seen)))
+                maps[place] = stitched.reshape(maps[place].shape)
         yield ItemDone(whole, labels[whole])
     record = record_of(image, model, settings, thresholds, scale, device, plan.step)
-    against = doubts(image, card, labels, scale.contrast, scale.middle)
+    against = doubts(image, card, labels, scale.contrast, scale.middle, zoom.factor)
     yield Segmented(labels, probabilities, maps, record, against)
+
+
+def _part_of(values: NDArray[Any], outer: tuple[slice, ...], region: tuple[slice, ...]) -> NDArray[Any]:
+    """Return a region of an array that begins at `outer`."""
+    return values[tuple(slice(s.start - o.start, s.stop - o.start) for s, o in zip(region, outer, strict=True))]
 
 
 def network_for(model: Model, tile: int | None, device: str) -> Levels | Executor:
@@ -357,8 +383,11 @@ def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
         )
     dims, shape = result.record["dims"], result.labels.shape
     labels = np.zeros(shape, dtype=np.int32)
+    zoom = Zoom(shape[-dims:], result.maps.shape[-dims:])
+    everything = tuple(slice(0, n) for n in zoom.full)
     for position in np.ndindex(shape[:-dims]):
-        labels[position] = labels_from_maps(result.maps[:, *position], thresholds)
+        found = labels_from_maps(result.maps[:, *position], thresholds)
+        labels[position] = zoom.labels(found.__getitem__, everything)
     return labels
 
 

@@ -24,6 +24,7 @@ from .replay import load_replay
 from .settings import TrainSettings
 from .strokes import Strokes
 from .training import StepDone, Trained, Validated, fine_tune
+from .zoom import Zoom
 
 HIGHEST = (1 << 24) - 1
 """Annotations hold no higher value: a list as long as that is made of objects."""
@@ -43,6 +44,8 @@ class Lesson:
         bool, of the same shape; None: one stroke in five is chosen now, and everything is new.
     channel
         Which channel feeds a one-channel model.
+    diameter
+        About how wide the objects are, in pixels, as in `SegmentSettings`; None: the model sees them as they are.
     """
 
     image: Image
@@ -50,6 +53,7 @@ class Lesson:
     held_out: NDArray[np.bool_] | None = None
     newest: NDArray[np.bool_] | None = None
     channel: int | None = None
+    diameter: int | None = None
 
     def __post_init__(self) -> None:
         dtype = self.labels.dtype
@@ -86,8 +90,11 @@ class Lesson:
         ------
         InvalidImage
             If the image does not fit the model, is constant, or holds NaN or infinite values.
+        InvalidSettings
+            If a diameter is given for a model that knows none.
         """
         items = list(self.image.items(card.spec.dims, self.channel, card.spec.in_channels))
+        zoom = Zoom.make(card, self.diameter, items[0].shape)
         scale = normalisation(items, card.percentiles, self.image.name)
         held_out = self.strokes(card).held_out if self.held_out is None else self.held_out
         found = []
@@ -95,9 +102,11 @@ class Lesson:
             where = item.region(tuple(slice(0, n) for n in item.shape))
             labels = self.labels[where].reshape(item.shape)
             if labels.any():
-                pixels = scale(item.read(tuple(slice(0, n) for n in item.shape)))
+                pixels = scale(zoom.item(item).read(tuple(slice(0, n) for n in zoom.seen)))
                 newest = labels > 0 if self.newest is None else self.newest[where].reshape(item.shape)
-                found.append(Annotation(pixels, labels, held_out[where].reshape(item.shape), newest, self.image.name))
+                judging = held_out[where].reshape(item.shape)
+                labels, judging, newest = map(zoom.strokes, (labels, judging, newest))
+                found.append(Annotation(pixels, labels, judging, newest, self.image.name))
         return found
 
 
@@ -205,6 +214,7 @@ def teach(
         "strokes": int(counts[0]),
         "held_out_strokes": int(counts[1]),
         "settings": asdict(settings),
+        "diameters": sorted({lesson.diameter for lesson in lessons if lesson.diameter is not None}),
         "conditions": conditions(
             model.card, [lesson.image for lesson in lessons], brightness, [a.labels for a in annotations]
         ),

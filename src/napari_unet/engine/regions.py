@@ -1,6 +1,7 @@
 """segment_by_regions(): images larger than memory, block by block, into an OME-Zarr; a kill loses the block under way.
 
-Classes are written as they come. Objects are those of the whole image, not an approximation, found in stages over the
+With an object diameter all stages but the last work on what the network sees (see `zoom`). Classes are written as they
+come. Objects are those of the whole image, not an approximation, found in stages over the
 blocks of a plane or volume; each block of each stage depends on finished stages only, and is marked when it is done:
 
 1. *maps*: the network's maps, from blocks that start on the pooling grid (see `tiling`).
@@ -58,6 +59,7 @@ from .objects import SEED, SMOOTHING, inwardness, labels_from_maps
 from .settings import BatchSettings
 from .storage import write_atomically
 from .tiling import Tile, TilePlan
+from .zoom import Zoom
 
 BLOCK = {2: 2048, 3: 128}
 """Edge of a block, by the dimensions of the model."""
@@ -116,6 +118,14 @@ class Blocks:
 
     def __len__(self) -> int:
         return math.prod(self.counts)
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """Size of the chunks of an array that is written block by block: they divide the blocks."""
+        return tuple(
+            min(next(e // k for k in itertools.count(1) if e % k == 0 and e // k <= CHUNK), n)
+            for e, n in zip(self.edge, self.shape, strict=True)
+        )
 
     def region(self, index: Index) -> Region:
         """Return where a block lies."""
@@ -296,11 +306,13 @@ class Run:
         self.items = list(image.items(spec.dims, settings.segment.channel, spec.in_channels))
         self.thresholds = settings.segment.objects or model.card.objects
         self._device, self.spread = device or settings.segment.device, spread
+        self.zoom = Zoom.make(model.card, settings.segment.diameter, self.items[0].shape)
         wanted = settings.block or BLOCK[spec.dims]
-        shape = self.items[0].shape
-        edge = tuple(-(-min(wanted, n) // s) * s for n, s in zip(shape, spec.total_stride, strict=True))
-        self.blocks = Blocks(shape, edge)
-        self.chunk = tuple(next(e // n for n in itertools.count(1) if e % n == 0 and e // n <= CHUNK) for e in edge)
+        edge = _edge(self.zoom.full, wanted, spec.total_stride)
+        self.blocks = Blocks(self.zoom.full, edge)
+        """In which the labels are written."""
+        self.seen = Blocks(self.zoom.seen, _edge(self.zoom.seen, wanted, spec.total_stride))
+        """In which the network sees a plane or volume."""
         how = asdict(replace(settings, resume=True, ending=".zarr", workers=0, scheduler=""))
         key = {"model": model.card.content_hash, "settings": how, "source": source, "edge": edge}
         self.work = Work(work_folder(target), json.dumps(key, sort_keys=True, default=str), joined=joined)
@@ -360,7 +372,7 @@ class Run:
             record |= {"link": self.settings.link, "overlap": self.settings.overlap}
         self.labels.finish(self.target, record, highest)
         scale = self.scale
-        against = doubts_of_image(self.image, self.model.card, scale.contrast, scale.middle)
+        against = doubts_of_image(self.image, self.model.card, scale.contrast, scale.middle, self.zoom.factor)
         yield RegionsDone(NO_OBJECTS if self.is_objects and not highest else against)
         self.work.finish()
 
@@ -384,12 +396,16 @@ class Run:
     def _kind(self) -> type[_Part]:
         if not self.is_objects:
             return _Classes
-        return _Whole if len(self.blocks) == 1 else _Objects
+        return _Whole if len(self.blocks) == len(self.seen) == 1 else _Objects
 
     @property
     def steps(self) -> int:
-        """Blocks times stages of a plane or volume."""
-        return len(self.blocks) * len(self._kind.stages)
+        """Stages of all blocks of a plane or volume."""
+        return sum(len(self.blocks_of(stage)) for stage in self._kind.stages)
+
+    def blocks_of(self, stage: str) -> Blocks:
+        """Return the blocks of a stage: the last one writes the labels."""
+        return self.blocks if stage == self._kind.stages[-1] else self.seen
 
     def advance(self, step: int = 1) -> RegionDone:
         """Count a stage of a block."""
@@ -397,10 +413,8 @@ class Run:
         return RegionDone(self.done, self.steps * len(self.items))
 
     def _labels(self, name: str) -> LabelStore:
-        sizes = dict(zip(self.items[0].spatial, self.chunk, strict=True))
-        chunk = tuple(
-            min(n, sizes.get(a, 1)) for a, n in zip(self.image.label_axes, self.image.label_shape, strict=True)
-        )
+        sizes = dict(zip(self.items[0].spatial, self.blocks.chunk, strict=True))
+        chunk = tuple(sizes.get(a, 1) for a in self.image.label_axes)
         small = np.uint8 if len(self.model.card.classes) <= 256 else np.uint16
         dtype = np.dtype(np.uint32 if self.is_objects else small)
         return LabelStore(self.work.folder / f"{name}.zarr", self.image, dtype, chunk)
@@ -439,15 +453,16 @@ class _Part(ABC):
 
     def __init__(self, run: Run, number: int) -> None:
         self.run, self.number, self.item = run, number, run.items[number]
-        self.blocks, self.work = run.blocks, run.work
+        self.blocks, self.work = run.seen, run.work
         self._reading: tuple[object, Future[NDArray[np.float32]]] | None = None
 
     def events(self) -> Iterator[RegionDone]:
         """Compute what is not done, here or by those that the run knows."""
         for stage in self.stages:
             self.prepare(stage)
-            todo = [index for index in self.blocks if not self.work.has(self._mark(stage, index))]
-            yield self.run.advance(len(self.blocks) - len(todo))
+            blocks = self.run.blocks_of(stage)
+            todo = [index for index in blocks if not self.work.has(self._mark(stage, index))]
+            yield self.run.advance(len(blocks) - len(todo))
             if self.run.spread:
                 done = self.run.spread([Piece(self.number, stage, index) for index in todo])
             else:
@@ -520,6 +535,12 @@ class _Part(ABC):
             maps[(slice(None), *_within(place, block))] = probability(logits, True)
         return maps
 
+    def _written(self, index: Index, read: Callable[[Region], NDArray[Any]]) -> tuple[Any, Region, NDArray[Any]]:
+        """Return a block of the labels with its place; `read` gives them as made of what the network saw."""
+        block = self.run.blocks.region(index)
+        where = self.item.region(block)
+        return self.run.unlinked, where, self.run.zoom.labels(read, block).reshape([s.stop - s.start for s in where])
+
     def _plan(self, index: Index, size: tuple[int, ...]) -> list[Tile]:
         block = self.blocks.region(index)
         plan = TilePlan.make(self.run.model.card.spec, tuple(s.stop - s.start for s in block), size)
@@ -529,7 +550,7 @@ class _Part(ABC):
         self, follows: dict[tuple[Index, Index], tuple[Index, Index]], start: Index, stop: Index
     ) -> NDArray[np.float32]:
         """Read a tile, and begin with the one that follows."""
-        read = partial(read_normalised, self.item, self.run.scale)
+        read = partial(read_normalised, self.run.zoom.item(self.item), self.run.scale)
         begun = self._reading and self._reading[0] == (start, stop) and self._reading[1]
         pixels = begun.result() if begun else read(start, stop)
         then = follows.get((start, stop))
@@ -561,10 +582,9 @@ class _Whole(_Part):
 
     def compute(self, stage: str, index: Index, following: Index | None = None) -> Computed:
         """See `_Part`."""
-        labels = labels_from_maps(self._probabilities(index, following), self.run.thresholds)
-        where = self.item.region(self.blocks.region(index))
-        pixels = labels.reshape([s.stop - s.start for s in where])
-        return Computed(((self.run.unlinked, where, pixels),), {"highest": np.array(labels.max(initial=0))})
+        found = labels_from_maps(self._probabilities(index, following), self.run.thresholds)
+        pixels = self._written(index, found.__getitem__)
+        return Computed((pixels,), {"highest": np.array(found.max(initial=0))})
 
     def highest_label(self) -> int:
         """See `_Part`."""
@@ -578,11 +598,11 @@ class _Objects(_Part):
     def __init__(self, run: Run, number: int) -> None:
         super().__init__(run, number)
         self.thresholds = run.thresholds
-        chunk = tuple(min(c, n) for c, n in zip(run.chunk, self.item.shape, strict=True))
-        self.maps = self.work.array(f"{number}/maps", (3, *self.item.shape), (3, *chunk), np.float16)
-        self.seeds = self.work.array(f"{number}/seeds", self.item.shape, chunk, np.int32)
-        self.pieces = self.work.array(f"{number}/pieces", self.item.shape, chunk, np.int32)
-        self.flooded = self.work.array(f"{number}/flooded", self.item.shape, chunk, np.int32)
+        shape, chunk = self.blocks.shape, self.blocks.chunk
+        self.maps = self.work.array(f"{number}/maps", (3, *shape), (3, *chunk), np.float16)
+        self.seeds = self.work.array(f"{number}/seeds", shape, chunk, np.int32)
+        self.pieces = self.work.array(f"{number}/pieces", shape, chunk, np.int32)
+        self.flooded = self.work.array(f"{number}/flooded", shape, chunk, np.int32)
 
     def prepare(self, stage: str) -> None:
         """See `_Part`."""
@@ -731,10 +751,12 @@ class _Objects(_Part):
         return self.work.read(f"{self.number}/numbers")["numbers"]
 
     def _number(self, index: Index) -> Computed:
-        block = self.blocks.region(index)
-        where = self.item.region(block)
-        final = self._numbers[np.asarray(self.flooded[block])]
-        return Computed(((self.run.unlinked, where, final.reshape([s.stop - s.start for s in where])),))
+        return Computed((self._written(index, lambda region: self._numbers[np.asarray(self.flooded[region])]),))
+
+
+def _edge(shape: tuple[int, ...], wanted: int, stride: tuple[int, ...]) -> tuple[int, ...]:
+    """Return how large blocks are that begin on the pooling grid."""
+    return tuple(-(-min(wanted, n) // s) * s for n, s in zip(shape, stride, strict=True))
 
 
 def _mark_rim(

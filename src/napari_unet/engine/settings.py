@@ -66,9 +66,12 @@ class SegmentSettings:
     """Intensities at these percentiles of the whole image become 0 and 1; None: those of the model's card."""
     objects: ObjectSettings | None = None
     """Only for the `objects` task; None: the defaults of the model's card."""
+    diameter: int | None = None
+    """About how wide the objects are, in pixels: the model then sees them as wide as those it knows. None: as they are."""
 
     def __post_init__(self) -> None:
         _check_device(self.device)
+        _check(self.diameter is None or self.diameter > 0, f"diameter is {self.diameter}; it must be above 0 pixels.")
         if self.percentiles is not None:
             _check_percentiles(self.percentiles)
         _check(self.memory is None or self.memory > 0, f"memory is {self.memory}; it must be above 0 gigabytes.")

@@ -211,7 +211,7 @@ class Batching:
         parts += ["--link", settings.link] if settings.link != "none" else []
         parts += ["--scheduler", settings.scheduler] if settings.scheduler else []
         one = settings.segment
-        for name in ("channel", "tile"):
+        for name in ("channel", "tile", "diameter"):
             if (value := getattr(one, name)) is not None:
                 parts += [f"--{name}", str(value)]
         parts += ["--device", one.device] if one.device != "auto" else []

@@ -113,6 +113,8 @@ class Choice:
             parts += ["--device", settings.device]
         if settings.tile is not None:
             parts += ["--tile", str(settings.tile)]
+        if settings.diameter is not None:
+            parts += ["--diameter", str(settings.diameter)]
         if settings.probabilities:
             parts += ["--probabilities"]
         if settings.objects is not None and card.task == "objects":

@@ -330,7 +330,8 @@ class Learning:
         if self.page is not None and self.session.settings.channel is not None:
             self.page.channel = self.session.settings.channel
         scheme = self.scheme
-        lessons = [page.lesson() for page in pages]
+        diameter = self.session.settings.diameter
+        lessons = [replace(page.lesson(), diameter=diameter) for page in pages]
         held_out = sum(page.strokes.count()[1] for page in pages)
         this = _Round(entry, lessons, pages, held_out)
         settings = replace(self.settings, device=self.session.settings.device)

@@ -218,8 +218,7 @@ class Result:
         pixels, found = self.pixels, self.segmented
         if self.entry.card.task != "objects" or pixels.squeeze().ndim > self.entry.card.spec.dims:
             return
-        maps = found.maps if found is not None and found.maps is not None else None
-        foreground = maps[0] if maps is not None and maps.shape[1:] == pixels.shape else None
+        foreground = found.foreground if found is not None and found.labels.shape == pixels.shape else None
         self.layer.features = layers.object_features(pixels, foreground, self.accepted)
 
     def _keep_accepted(self) -> None:

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QPushButton,
     QSizePolicy,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -61,7 +62,7 @@ def form_layout() -> QFormLayout:
 def label(text: str) -> QLabel:
     """Return the words before a field, as wide in every form, so that the fields stand in one line."""
     result = QLabel(text)
-    result.setFixedWidth(58)
+    result.setFixedWidth(64)
     return result
 
 
@@ -85,7 +86,7 @@ def in_time(seconds: float | None) -> str:
 
 
 class SegmentPanel(QWidget):
-    """Image, axes, channel, thresholds, Segment.
+    """Image, axes, channel, object diameter, thresholds, Segment.
 
     Parameters
     ----------
@@ -113,6 +114,21 @@ class SegmentPanel(QWidget):
         self.channel = narrow(QComboBox())
         self.channel.setToolTip(tips["channel"])
         self.channel.currentIndexChanged.connect(self._on_channel)
+        self.diameter = QSpinBox()
+        self.diameter.setRange(0, 9999)
+        self.diameter.setSpecialValueText("as it is")
+        self.diameter.setSuffix(" pixels")
+        self.diameter.setKeyboardTracking(False)
+        self.diameter.setToolTip(tips["diameter"])
+        self.diameter.valueChanged.connect(lambda value: session.choose(diameter=value or None))
+        self.estimate = QPushButton("Estimate")
+        self.estimate.clicked.connect(session.estimate_diameter)
+        sizes = QHBoxLayout()
+        sizes.addWidget(self.diameter, 1)
+        sizes.addWidget(self.estimate)
+        self.sizes = QWidget()
+        self.sizes.setLayout(sizes)
+        sizes.setContentsMargins(0, 0, 0, 0)
         self.probabilities = QCheckBox("show probabilities too")
         self.probabilities.setToolTip("Also add the network's own maps, as image layers.")
         self.probabilities.toggled.connect(lambda on: session.choose(probabilities=on))
@@ -122,6 +138,7 @@ class SegmentPanel(QWidget):
         self.form.addRow(label("axes"), self.axes)
         self.form.addRow(label(""), self.words)
         self.form.addRow(label("channel"), self.channel)
+        self.form.addRow(label("diameter"), self.sizes)
 
         self.thresholds = Form(session.choice.thresholds, THRESHOLDS, session.rethreshold, self._on_wrong)
         self.objects = section("Objects: thresholds", self.thresholds.container.native)
@@ -189,6 +206,10 @@ class SegmentPanel(QWidget):
         self.more.value = session.settings
         obstacle = session.obstacle()
         busy = "" if session.state == "idle" else BUSY
+        with signals_blocked(self.diameter):
+            self.diameter.setValue(session.settings.diameter or 0)
+        self.form.setRowVisible(self.sizes, session.entry is not None and bool(session.entry.card.diameter))
+        allow(self.estimate, obstacle or busy, "Look how wide the objects are.")
         allow(self.button, obstacle or busy, "Segment the image with the chosen model.")
         command = session.choice.command()
         self.command.setText(command)

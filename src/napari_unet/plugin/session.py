@@ -182,7 +182,9 @@ class Session:
 
     def choose_model(self, entry: Entry | None) -> None:
         """Choose the model; its own thresholds come with it."""
-        self.choice = self.choice.with_(entry=entry, settings=replace(self.settings, objects=None))
+        diameter = self.settings.diameter if entry is not None and entry.card.diameter else None
+        settings = replace(self.settings, objects=None, diameter=diameter)
+        self.choice = self.choice.with_(entry=entry, settings=settings)
         self.changed.emit()
 
     def choose(self, **settings: Any) -> None:
@@ -232,6 +234,33 @@ class Session:
             on_done=partial(self._on_done, run),
             on_error=partial(self._on_error, run),
             on_cancelled=partial(self._on_cancelled, run),
+        )
+
+    def estimate_diameter(self) -> None:
+        """Look how wide the objects of the chosen image are, and choose that diameter."""
+        if problem := self.obstacle():
+            self.tell(problem, is_error=True)
+            return
+        assert self.entry is not None
+        try:
+            image = self.choice.image()
+        except NapariUnetError as error:
+            self.tell(str(error), is_error=True)
+            return
+        entry, found = self.entry, list[int]()
+
+        def done() -> None:
+            if entry is self.entry:
+                self.choose(diameter=found[0])
+                self.tell(f"The objects look about {found[0]} pixels wide: press Segment.")
+
+        self.run(
+            partial(_estimating, image, entry.path, self.settings),
+            "Looking at the middle of the image at several sizes ...",
+            on_event=found.append,
+            on_done=done,
+            on_error=lambda error: self.tell(in_one_sentence(error), is_error=True),
+            on_cancelled=lambda: self.tell("Cancelled; nothing was changed."),
         )
 
     def run(
@@ -540,6 +569,13 @@ def _segmentation(
     from ..engine.model import load_model_file
 
     yield from segment(image, load_model_file(path), settings, in_view=view)
+
+
+def _estimating(image: Image, path: Path, settings: SegmentSettings) -> Generator[int, None, None]:
+    from ..engine.model import load_model_file
+    from ..engine.sizing import estimate_diameter
+
+    yield estimate_diameter(image, load_model_file(path), settings)
 
 
 def _relabelling(segmented: Segmented, thresholds: ObjectSettings) -> Generator[NDArray[np.int32], None, None]:

@@ -1,0 +1,170 @@
+"""Zoom: the image brought to the size of objects that a model knows, in parts as in one; strokes and labels too."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from napari_unet.engine.errors import InvalidImage, InvalidSettings
+from napari_unet.engine.files import open_image
+from napari_unet.engine.image import Image
+from napari_unet.engine.inference import Segmented, relabel, segment
+from napari_unet.engine.lesson import Lesson
+from napari_unet.engine.model import Model, load_model_file
+from napari_unet.engine.regions import segment_by_regions
+from napari_unet.engine.settings import BatchSettings, ObjectSettings, SegmentSettings
+from napari_unet.engine.sizing import estimate_diameter
+from napari_unet.engine.zoom import Zoom, resampled
+
+from .conftest import discs, make_model
+from .test_regions import hills, landscape_model
+
+SHAPES = [((97, 61), (31, 20)), ((40, 33), (97, 70)), ((9, 9), (1, 2)), ((12, 30, 31), (5, 40, 31))]
+
+
+def whole(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(0, n) for n in shape)
+
+
+def bright(diameter: float = 10.0) -> Model:
+    """Return a model that takes bright for objects, and is used to objects of a diameter."""
+    model = landscape_model()
+    return Model(model.card.with_(diameter=diameter), model.network)
+
+
+def result_of(image: np.ndarray, model: Model, **settings: object) -> Segmented:
+    *_, last = segment(Image(image, "yx"), model, SegmentSettings(device="cpu", **settings))
+    return last
+
+
+@pytest.mark.parametrize(("full", "seen"), SHAPES[:3])
+def test_an_image_is_resampled_as_pillow_does(
+    full: tuple[int, int], seen: tuple[int, int], rng: np.random.Generator
+) -> None:
+    image = rng.random(full).astype(np.float32)
+    found = resampled(lambda region: image[(None, *region)], whole(seen), full, seen)[0]
+    pillow = PIL.Image.fromarray(image).resize(seen[::-1], PIL.Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(found, np.asarray(pillow), atol=1e-6)
+
+
+@pytest.mark.parametrize(("full", "seen"), SHAPES)
+def test_a_part_is_bit_for_bit_what_the_whole_is(
+    full: tuple[int, ...], seen: tuple[int, ...], rng: np.random.Generator
+) -> None:
+    image = rng.random((2, *full))
+    read = lambda region: image[(slice(None), *region)]  # noqa: E731
+    part = tuple(slice(n // 3, n - n // 4) for n in seen)
+    assert np.array_equal(
+        resampled(read, part, full, seen), resampled(read, whole(seen), full, seen)[(slice(None), *part)]
+    )
+
+
+@pytest.mark.parametrize(("full", "seen"), SHAPES)
+def test_each_pixel_of_the_image_belongs_to_one_that_is_seen(full: tuple[int, ...], seen: tuple[int, ...]) -> None:
+    zoom, numbers = Zoom(full, seen), np.arange(np.prod(seen)).reshape(seen)
+    labels = zoom.labels(numbers.__getitem__, whole(full))
+    for at in np.ndindex(*seen):
+        mine = zoom.inner(tuple(slice(i, i + 1) for i in at))
+        assert (labels[mine] == numbers[at]).all()
+    assert sum(labels[zoom.inner(tuple(slice(i, i + 1) for i in at))].size for at in np.ndindex(*seen)) == labels.size
+
+
+def test_a_thin_stroke_leaves_a_trace_and_the_middle_decides() -> None:
+    painted = np.zeros((40, 40), dtype=np.int32)
+    painted[17] = 3
+    painted[:, 20:] = 1
+    small = Zoom((40, 40), (10, 10)).strokes(painted)
+    assert (small[:, 5:] == 1).all()
+    assert small[4, :5].tolist() == [3] * 5
+    assert np.count_nonzero(small[:, :5]) == 5
+    assert (Zoom((40, 40), (80, 80)).strokes(painted)[34:36, :40] == 3).all()
+
+
+def test_the_model_sees_objects_as_large_as_it_knows_them() -> None:
+    assert Zoom.make(bright(10).card, 25, (100, 51)) == Zoom((100, 51), (40, 20))
+    assert Zoom.make(bright(10).card, 5, (100, 51)).factor == 2
+    assert not Zoom.make(bright(10).card, None, (100, 51)).changes
+
+
+@pytest.mark.parametrize("diameter", [5, 16, 30])
+def test_tiles_and_regions_give_the_same_objects(diameter: int, tmp_path: Path) -> None:
+    image, model = hills((150, 190), 60), bright()
+    settings = SegmentSettings(device="cpu", tile=32, diameter=diameter)
+    once, tiled = result_of(image, model, diameter=diameter), result_of(image, model, diameter=diameter, tile=32)
+    assert once.labels.shape == image.shape
+    assert once.labels.max() > 5
+    assert np.array_equal(once.labels, tiled.labels)
+    for _ in segment_by_regions(
+        Image(image, "yx"), model, BatchSettings(settings, ending=".zarr", block=32), tmp_path / "labels.zarr", {}
+    ):
+        pass
+    regions = np.asarray(open_image(tmp_path / "labels.zarr").array[...])
+    pairs = np.unique(np.stack([once.labels.ravel(), regions.ravel()]), axis=1)  # the numbers differ
+    assert pairs.shape[1] == once.labels.max() + 1 == regions.max() + 1
+
+
+def test_other_thresholds_are_tried_on_what_the_network_saw() -> None:
+    image, model = hills((80, 90), 20), bright()
+    thresholds = ObjectSettings(foreground_threshold=0.7, seed_threshold=0.3)
+    first = result_of(image, model, diameter=20)
+    assert first.maps is not None
+    assert first.maps.shape == (3, 40, 45)
+    assert np.array_equal(relabel(first, thresholds), result_of(image, model, diameter=20, objects=thresholds).labels)
+
+
+def test_probabilities_have_the_shape_of_the_image() -> None:
+    found = result_of(hills((80, 91), 20), bright(), diameter=20, probabilities=True).probabilities
+    assert found is not None
+    assert found.shape == (3, 80, 91)
+    assert found[0].max() > 0.9
+
+
+def test_a_volume_is_zoomed_along_all_axes(rng: np.random.Generator) -> None:
+    model = landscape_model(3)
+    model = Model(model.card.with_(diameter=5.0), model.network)
+    *_, last = segment(Image(rng.random((12, 20, 22)), "zyx"), model, SegmentSettings(device="cpu", diameter=10))
+    assert last.labels.shape == (12, 20, 22)
+    assert last.maps.shape == (3, 6, 10, 11)
+
+
+def test_strokes_are_learned_from_as_the_model_sees_them() -> None:
+    image, labels = np.zeros((40, 60)), np.zeros((40, 60), dtype=np.uint8)
+    image[10:20, 10:20], labels[12:16, 12:16], labels[30:34] = 1, 2, 1
+    (found,) = Lesson(Image(image, "yx"), labels, diameter=20).annotations(bright(10).card)
+    assert found.pixels.shape == (1, 20, 30)
+    assert np.array_equal(np.argwhere(found.labels == 2), [[6, 6], [6, 7], [7, 6], [7, 7]])
+    assert (found.labels[15:17] == 1).all()
+
+
+@pytest.mark.parametrize("width", [12, 24, 60, 150])
+def test_the_diameter_is_estimated(width: int) -> None:
+    nuclei = load_model_file(Path(__file__).parents[2] / "src" / "napari_unet" / "weights" / "nuclei.safetensors")
+    y, x = np.indices((6 * width,) * 2) % (2 * width) - width
+    image = (np.hypot(y, x) < width / 2).astype(np.float32)
+    assert estimate_diameter(Image(image, "yx"), nuclei, SegmentSettings(device="cpu")) == pytest.approx(
+        width, rel=0.15
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda: result_of(discs(), make_model(), diameter=20), InvalidSettings, "leave the object diameter out"),
+        (lambda: result_of(discs(), bright(0.0), diameter=20), InvalidSettings, "leave the object diameter out"),
+        (lambda: result_of(discs(), bright(), diameter=1), InvalidSettings, "enlarged 10 times: give 2 or more"),
+        (partial(SegmentSettings, diameter=0), InvalidSettings, "diameter is 0"),
+        (
+            lambda: estimate_diameter(Image(discs(), "yx"), bright(0.0)),
+            InvalidSettings,
+            "leave the object diameter out",
+        ),
+        (lambda: estimate_diameter(Image(np.eye(50), "yx"), bright()), InvalidImage, "give its diameter"),
+    ],
+)
+def test_what_cannot_be_is_told(call, error: type[Exception], words: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(error, match=words):
+        call()
