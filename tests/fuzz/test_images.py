@@ -34,10 +34,11 @@ from ..engine.conftest import make_model
 
 MODELS = {
     (2, "semantic"): make_model(channels=(2, 3)),
-    (2, "objects"): make_model(channels=(2, 3), task="objects"),
-    (2, "two channels"): make_model(channels=(2, 3), task="objects", in_channels=2),
-    (3, "objects"): make_model(channels=(2, 2), task="objects", dims=3),
+    (2, "objects"): make_model(channels=(2, 3), task="objects", diameter=9.0),
+    (2, "two channels"): make_model(channels=(2, 3), task="objects", in_channels=2, diameter=9.0),
+    (3, "objects"): make_model(channels=(2, 2), task="objects", dims=3, diameter=9.0),
 }
+DIAMETERS = st.sampled_from([None, None, 5, 11, 40, 10_000])
 DTYPES = ["bool", "u1", "i1", "<u2", ">u2", "<i4", "<u8", "<f2", "<f4", ">f4", "<f8"]
 
 
@@ -75,9 +76,8 @@ def pixels(draw: st.DrawFn, axes: str) -> NDArray[np.generic]:
 def test_segment(axes: str, model: tuple[int, str], tile: int | None, probabilities: bool, data: st.DataObject) -> None:
     array = data.draw(pixels(axes))
     chosen = MODELS[model]
-    settings = SegmentSettings(
-        channel=data.draw(st.sampled_from([None, 0])), tile=tile, probabilities=probabilities, device="cpu"
-    )
+    channel, diameter = data.draw(st.sampled_from([None, 0])), data.draw(DIAMETERS)
+    settings = SegmentSettings(channel, tile=tile, probabilities=probabilities, device="cpu", diameter=diameter)
     try:
         image = Image(array, axes)
         events = list(segment(image, chosen, settings))
@@ -323,7 +323,8 @@ def test_a_batch_of_any_image(
 ) -> None:
     """What is done is on disk in the right shape, what is not says why, and a second run has nothing left to do."""
     folder = tmp_path_factory.mktemp("batch")
-    one = SegmentSettings(device="cpu", tile=data.draw(st.sampled_from([None, 16])), probabilities=probabilities)
+    tile, diameter = data.draw(st.sampled_from([None, 16])), data.draw(DIAMETERS)
+    one = SegmentSettings(device="cpu", tile=tile, probabilities=probabilities, diameter=diameter)
     try:
         image = Image(data.draw(pixels(axes)), axes, name="image")
         settings = BatchSettings(one, ending=ending, link=link, block=16)
