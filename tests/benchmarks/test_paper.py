@@ -14,6 +14,7 @@ from benchmarks.paper import (
     entropy_alone,
     fold,
     from_three_classes,
+    judged,
     lines,
     numbered,
     parted,
@@ -60,6 +61,18 @@ def test_the_papers_loss_is_the_weighted_mean() -> None:
     weight = torch.tensor([[[[1.0, 3.0]]]])
     expected = (1 * math.log(2) + 3 * math.log(4)) / 4
     assert float(weighted_entropy(blank("semantic").card, logits, target, weight)) == pytest.approx(expected)
+
+
+def test_what_lies_wholly_in_the_rim_is_not_judged() -> None:
+    labels = np.full((120, 120), -1)
+    labels[0:40, 0:10], labels[0:60, 60:70] = 1, 2
+    assert np.unique(judged(labels)).tolist() == [0, 2]
+
+
+def test_what_is_not_known_weighs_nothing_in_a_tile() -> None:
+    labels = np.full((400, 400), -1, dtype=np.int32)
+    tiles = PaperTiles([(np.random.default_rng(0).random(labels.shape), labels)], blank("semantic").card, PAPER)
+    assert not tiles.batch(blank("semantic").unet)[2].any()
 
 
 def test_a_tile_comes_with_the_truth_of_its_middle() -> None:
@@ -116,3 +129,12 @@ def test_three_classes_hold_the_objects() -> None:
 def test_a_table_has_the_mean_and_spread_of_the_parts() -> None:
     results = {f"isbi/EM/ours/{i}": {"V_Rand": v, "seconds": 2.0, "steps": 5} for i, v in enumerate((0.8, 0.9))}
     assert list(lines(results, "isbi"))[-1] == "| EM | ours | 2 | 5 | 0.850 ± 0.071 | 2 |"
+
+
+def test_one_threshold_is_chosen_for_all_parts() -> None:
+    at_each = {"0": [0.9, 0.8, 0.1], "1": [0.1, 0.6, 0.9]}
+    results = {
+        f"isbi/EM/ours/{part}": {"V_Rand": max(v), "V_Rand at each t": v, "seconds": 2.0, "steps": 5}
+        for part, v in at_each.items()
+    }
+    assert list(lines(results, "isbi"))[-1] == "| EM | ours | 2 | 5 | 0.900 ± 0.000 | 0.700 | 2 |"
