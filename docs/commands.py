@@ -25,12 +25,14 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def _shortcuts() -> list[tuple[str, str]]:
-    """Read the list as text: importing the plugin would need a window."""
+    """Read the list, and the keys of buttons that it names, as text: importing the plugin would need a window."""
     source = (Path(napari_unet.__file__).parent / "plugin" / "shortcuts.py").read_text("utf-8")
-    lines = ast.parse(source).body
-    return next(
-        ast.literal_eval(x.value) for x in lines if isinstance(x, ast.Assign) and x.targets[0].id == "SHORTCUTS"
-    )
+    values = {x.targets[0].id: x.value for x in ast.parse(source).body if isinstance(x, ast.Assign)}
+    keys = ast.literal_eval(values["KEYS"])
+    return [
+        (keys[ast.literal_eval(key.slice)] if isinstance(key, ast.Subscript) else ast.literal_eval(key), what.value)
+        for key, what in (row.elts for row in values["SHORTCUTS"].elts)
+    ]
 
 
 def _pages(command: Any, name: str, parent: Any = None) -> list[str]:
