@@ -39,6 +39,8 @@ SIZE = 128
 """Edge, in pixels, of what the network sees."""
 RADIUS = 3
 """Radius of a click's disk in what the network sees."""
+FLIPS = ((), (-1,), (-2,), (-2, -1))
+"""A single window is seen four times, mirrored along these axes, and the answers are averaged."""
 SCALES = (32, 48, 72, 108, 160, 240, 360, 540)
 """Edges of the first windows, where nothing is known of the object's size."""
 WIDEST = 1.3
@@ -377,7 +379,10 @@ class ClickSegmenter:
                 channels[3] = resampled(window.cut(hint).astype(np.float32), SIZE) > 0.5
         constant = np.ptp(shown[:, 0], axis=(1, 2)) == 0
         logits = np.full((len(windows), SIZE, SIZE), -NOTHING, dtype=np.float32)
-        if not constant.all():
+        if len(windows) == 1 and not constant[0]:
+            answers = self._executor(np.concatenate([np.flip(shown, axes) for axes in FLIPS]))
+            logits[0] = np.mean([np.flip(a[0], axes) for a, axes in zip(answers, FLIPS, strict=True)], axis=0)
+        elif not constant.all():
             logits[~constant] = self._executor(shown[~constant])[:, 0]
         return logits
 
