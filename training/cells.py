@@ -1,14 +1,15 @@
-r"""A recipe for a model `cells`: whole cells in phase contrast, bright-field and membrane stains, in 2D. Not shipped yet.
+r"""The recipe of the shipped model `cells`: whole cells in phase contrast, DIC, bright-field and membrane stains, in 2D.
 
-    python training/cells.py DATA --start src/napari_unet/weights/nuclei.safetensors --out leg1.safetensors
-    python training/cells.py DATA --start leg1.safetensors --out cells.safetensors --calibrate
-
-After some 6000 steps on one core it is not good enough (benchmarks/RESULTS.md): it wants a GPU, or more open images.
+    python training/cells.py DATA --start src/napari_unet/weights/nuclei.safetensors --out leg1.safetensors \
+        --minutes 24 --steps 100000
+    python training/cells.py DATA --start leg1.safetensors --out src/napari_unet/weights/cells.safetensors --calibrate
 
 DATA holds `usiigaci_phc` (MIT), `plant_ovule_cells_3d` (CC BY) and `dsb2018` (CC0), each with `manifest.csv`. Open
-images of cells in transmitted light are few, so about half of what it sees is drawn (`scenes.py`). A third of the fields
-of usiigaci_phc are held out, the same ones as from `click`. Everything is seeded; the ledger is written beside this
-script, and the loop is the app's own `fine_tune`.
+images of cells in transmitted light are few, so most of what it sees is drawn (`scenes.py`). A third of the fields
+of usiigaci_phc are held out, the same ones as from `click`. Everything is brought to a scale where the median object is
+WIDTH pixels wide, which is also how the model sees an image when it is used (`ModelCard.scaled`): at their own scale
+cells of 100 pixels were taught for 6000 steps with a sixth of the success. Everything is seeded; the ledger is written
+beside this script, and the loop is the app's own `fine_tune`.
 """
 
 from __future__ import annotations
@@ -25,50 +26,49 @@ from recipe import USIIGACI_HELD_OUT, digest, models_of, normalise, read_grey, r
 from scenes import Grey, Labels, blobs, branches, rings, rods, scene, tiling
 from skimage.io import imread
 from skimage.measure import label
-from skimage.transform import downscale_local_mean
 
 from napari_unet.engine.annotation import Annotation, TrainingSet
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.model import load_model_file, save_model
 from napari_unet.engine.settings import AugmentSettings, TrainSettings
 from napari_unet.engine.training import fine_tune
+from napari_unet.engine.zoom import Zoom, resampled
 
 HERE = Path(__file__).parent
-CROP = 256
-"""Edge of the pieces that photographs are cut into, so that each piece is met as often as the others."""
+WIDTH = 28
+"""Median width, in pixels, of the objects of every image that it sees."""
+COPIES = 8
+"""Each phase contrast image is brought to so many scales around that, since there are few."""
 DRAWN = 500
 DRAWN_KINDS = ((blobs, 0.4), (tiling, 0.3), (rods, 0.15), (branches, 0.05), (rings, 0.1))
 FLUORESCENCE = 80
 """So many images of nuclei: cells that are stained as a whole look like large ones."""
 
 
-def pieces(grey: Grey, truth: Labels, name: str) -> list[Annotation]:
-    """Cut an image into pieces of CROP pixels; those without any object are left out."""
-    found = []
-    for y in range(0, max(grey.shape[0] - CROP // 2, 1), CROP):
-        for x in range(0, max(grey.shape[1] - CROP // 2, 1), CROP):
-            box = (slice(y, y + CROP), slice(x, x + CROP))
-            if truth[box].any():
-                found.append(Annotation(grey[box][None], label(truth[box], connectivity=1) + 1, name=name))
-    return found
-
-
-def coarser(grey: Grey, truth: Labels, factor: int) -> tuple[Grey, Labels]:
-    """Return an image as an objective of lower magnification sees it."""
-    start = factor // 2
-    small = truth[start::factor, start::factor]
-    return downscale_local_mean(grey, (factor, factor))[: small.shape[0], : small.shape[1]].astype(np.float32), small
+def brought(grey: Grey, truth: Labels, name: str, rng: np.random.Generator) -> list[Annotation]:
+    """Return an image at a scale where its objects are about WIDTH pixels wide; nothing if it has none."""
+    areas = np.bincount(truth.ravel())[1:]
+    if not areas.any():
+        return []
+    width = 2 * np.sqrt(np.median(areas[areas > 0]) / np.pi)
+    factor = float(np.clip(WIDTH / width * np.exp(rng.normal(0, 0.2)), 0.1, 2))
+    zoom = Zoom(grey.shape, tuple(max(32, round(n * factor)) for n in grey.shape))
+    everything = tuple(slice(0, n) for n in zoom.seen)
+    pixels = resampled(lambda region: grey[(None, *region)], everything, zoom.full, zoom.seen).astype(np.float32)
+    nearest = Zoom(zoom.seen, zoom.full).labels(truth.__getitem__, everything)
+    return [Annotation(pixels, label(nearest, connectivity=1) + 1, name=name)]
 
 
 def photographs(
     data: Path, percentiles: tuple[float, float], seed: int
 ) -> tuple[list[Annotation], list[dict[str, object]]]:
-    """Return the pieces to learn from, and the ledger of every file that was looked at."""
+    """Return the images to learn from, and the ledger of every file that was looked at."""
     nuclei = json.loads((HERE / "nuclei_ledger.json").read_text())["images"]
     fluorescence = [e["image"] for e in nuclei if e["stain"] == "fluo" and not e["held_out"]]
     chosen = {*np.random.default_rng(seed).permutation(fluorescence)[:FLUORESCENCE]}
     chosen |= {e["image"] for e in nuclei if e["stain"] == "brightfield" and not e["held_out"]}
     used: list[Annotation] = []
+    rng = np.random.default_rng(seed)
     ledger: list[dict[str, object]] = []
     for name in ("usiigaci_phc", "plant_ovule_cells_3d", "dsb2018"):
         for number, row in enumerate(rows_there(data / name)):
@@ -84,12 +84,11 @@ def photographs(
             if truth.ndim == 3:
                 volume = normalise(imread(image).astype(np.float32), percentiles)
                 for plane, there in zip(volume, truth, strict=True):
-                    used += pieces(plane, there, known_as) if (there > 0).mean() > 0.2 else []
+                    used += brought(plane, there, known_as, rng) if (there > 0).mean() > 0.2 else []
                 continue
             grey = normalise(read_grey(image), percentiles)
-            used += pieces(grey, truth, known_as)
-            if name == "usiigaci_phc":
-                used += pieces(*coarser(grey, truth, 2), known_as) * 3
+            for _ in range(COPIES if name == "usiigaci_phc" else 1):
+                used += brought(grey, truth, known_as, rng)
     return used, ledger
 
 
@@ -113,9 +112,11 @@ def main() -> None:
         spec=UNetSpec(out_channels=3),
         classes=("background", "cell"),
         description=(
-            "Whole cells in 2D: phase contrast, bright-field, membrane stains. One channel. Trained on few photographs "
-            "and many drawn scenes: look at the result, and retrain it on yours."
+            "Whole cells in 2D: phase contrast, DIC, bright-field, membrane stains. One channel. Trained on few "
+            "photographs and many drawn scenes: look at the result, and retrain it on yours."
         ),
+        diameter=float(WIDTH),
+        scaled=True,
         licence="MIT (Usiigaci; Tsai et al. 2019), CC BY (PlantSeg sample; Wolny et al. 2020), CC0 (BBBC038), and drawn",
     )
     try:
@@ -125,26 +126,22 @@ def main() -> None:
     record = {"recipe": "training/cells.py", "seed": options.seed, "licence": card.licence, "images": ledger}
     (HERE / "cells_ledger.json").write_text(json.dumps(record, indent=0))
     model = load_model_file(options.start)
-    if options.calibrate:
-        cells = [a for a in used if a.pixels.shape[1] == CROP]
-        save_model(
-            replace(model, card=model.card.with_(objects=calibrate(model, cells, options.seed))), options.out, half=True
-        )
-        return
     rng = np.random.default_rng(options.seed)
-    drawn = []
+    drawn: list[Annotation] = []
     for number in range(DRAWN):
-        grey, truth = scene(rng, DRAWN_KINDS)
-        drawn.append(Annotation(grey[None], truth + 1, name=f"drawn {number}"))
-    areas = np.concatenate([np.bincount(a.labels.ravel())[2:] for a in used if not a.name.startswith("dsb2018")])
-    diameter = float(np.median(2 * np.sqrt(areas[areas > 0] / np.pi)))
-    print(f"{len(used)} pieces of photographs, {DRAWN} drawn scenes; median diameter {diameter:.0f}", flush=True)
+        drawn += brought(*scene(rng, DRAWN_KINDS), f"drawn {number}", rng)
+    print(f"{len(used)} photographs, {len(drawn)} drawn scenes", flush=True)
+    if options.calibrate:
+        cells = [a for a in (*used, *drawn) if not a.name.startswith("dsb2018")]
+        thresholds = calibrate(model, cells, options.seed, (0.5, 0.6, 0.7, 0.8), (0.2, 0.3, 0.4, 0.5))
+        save_model(replace(model, card=model.card.with_(objects=thresholds)), options.out, half=True)
+        return
 
     settings = TrainSettings(
         steps=options.steps,
         minutes=options.minutes,
-        batch=5,
-        patch=160,
+        batch=6,
+        patch=128,
         learning_rate=options.learning_rate,
         weight_decay=1e-3,
         frozen_statistics=False,
@@ -170,12 +167,11 @@ def main() -> None:
         facts = {
             "recipe": "training/cells.py",
             "ledger": "training/cells_ledger.json",
-            "pieces": len(used),
+            "photographs": len(used),
             "drawn": DRAWN,
             "legs": [*legs, leg],
         }
-        finished = replace(card, training=facts, diameter=round(diameter, 1))
-        save_model(replace(learned, card=finished), options.out, half=True)
+        save_model(replace(learned, card=card.with_(training=facts)), options.out, half=True)
 
 
 if __name__ == "__main__":

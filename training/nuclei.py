@@ -79,16 +79,23 @@ def split(signatures: np.ndarray, stains: list[str], seed: int) -> tuple[np.ndar
     return groups, held_out
 
 
-def calibrate(model: Model, annotations: list[Annotation], seed: int) -> ObjectSettings:
+def calibrate(
+    model: Model,
+    annotations: list[Annotation],
+    seed: int,
+    foreground: tuple[float, ...] = (0.8, 0.9, 0.95),
+    seeds: tuple[float, ...] = (0.2, 0.3, 0.4),
+) -> ObjectSettings:
     """Return the thresholds with the best mean AP (IoU 0.5 to 0.8) on a seeded sample of the *training* images."""
     chosen = np.random.default_rng(seed).choice(
         len(annotations), size=min(CALIBRATION, len(annotations)), replace=False
     )
-    grid = [ObjectSettings(*values) for values in itertools.product((0.8, 0.9, 0.95), (0.2, 0.3, 0.4), (15, 30))]
+    grid = [ObjectSettings(*values) for values in itertools.product(foreground, seeds, (15, 30))]
+    settings = SegmentSettings(device="cpu", diameter=round(model.card.diameter) if model.card.scaled else None)
     totals = np.zeros(len(grid))
     for i in chosen:
         pixels, truth = annotations[i].pixels[0], annotations[i].labels - 1
-        *_, result = segment(Image(pixels, "yx"), model, SegmentSettings(device="cpu"))
+        *_, result = segment(Image(pixels, "yx"), model, settings)
         for k, thresholds in enumerate(grid):
             ap = average_precision(relabel(result, thresholds), truth, (0.5, 0.6, 0.7, 0.8))
             totals[k] += np.mean(list(ap.values()))

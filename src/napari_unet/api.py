@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from .engine.image import ArrayLike, Image, guess_axes
 from .engine.inference import Segmented
+from .engine.inference import estimate_diameter as estimated
 from .engine.inference import segment as segment_events
 from .engine.library import Library
 from .engine.model import Model
 from .engine.settings import SegmentSettings
-from .engine.sizing import estimate_diameter as estimated
 
 
 def load_model(model: str) -> Model:

@@ -187,7 +187,7 @@ def segment(
 def _diameter(given: str, plan: BatchPlan, loaded: Model) -> int:
     """Return the object diameter; "auto": estimated from the first image, and said."""
     from .engine.files import open_image
-    from .engine.sizing import estimate_diameter
+    from .engine.inference import estimate_diameter
     from .engine.zoom import check_diameter
 
     check_diameter(loaded.card)

@@ -12,12 +12,11 @@ import pytest
 from napari_unet.engine.errors import InvalidImage, InvalidSettings
 from napari_unet.engine.files import open_image
 from napari_unet.engine.image import Image
-from napari_unet.engine.inference import Segmented, relabel, segment
+from napari_unet.engine.inference import Segmented, estimate_diameter, relabel, segment
 from napari_unet.engine.lesson import Lesson
 from napari_unet.engine.model import Model, load_model_file
 from napari_unet.engine.regions import segment_by_regions
 from napari_unet.engine.settings import BatchSettings, ObjectSettings, SegmentSettings
-from napari_unet.engine.sizing import estimate_diameter
 from napari_unet.engine.zoom import Zoom, resampled
 
 from .conftest import discs, make_model
@@ -168,3 +167,17 @@ def test_the_diameter_is_estimated(width: int) -> None:
 def test_what_cannot_be_is_told(call, error: type[Exception], words: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=words):
         call()
+
+
+def test_a_model_that_learned_at_one_size_estimates_where_no_diameter_is_given(tmp_path: Path) -> None:
+    y, x = np.indices((240, 240)) % 80 - 40
+    image, plain = (np.hypot(y, x) < 20).astype(np.float32), bright(20)
+    model = Model(plain.card.with_(scaled=True), plain.network)
+    width = estimate_diameter(Image(image, "yx"), plain, SegmentSettings(device="cpu"))
+    found, given = result_of(image, model), result_of(image, plain, diameter=width)
+    assert found.record["diameter"] == width == pytest.approx(40, abs=3)
+    assert np.array_equal(found.labels, given.labels)
+    for _ in segment_by_regions(Image(image, "yx"), model, BatchSettings(), tmp_path / "labels.zarr", {}):
+        pass
+    assert np.array_equal(open_image(tmp_path / "labels.zarr").array[...], given.labels)
+    assert result_of(np.eye(60, dtype=np.float32), model).record["diameter"] is None

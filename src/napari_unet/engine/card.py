@@ -245,6 +245,8 @@ class ModelCard:
     """Defaults for turning the maps into objects."""
     diameter: float = 0.0
     """Median diameter, in pixels, of the objects trained on; 0: unknown."""
+    scaled: bool = False
+    """It learned from images brought to that diameter, so where none is given for an image, it is estimated."""
     licence: str = ""
     """Licence of the training data; of a model of another program, its own."""
     source: str = ""
@@ -367,6 +369,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
     if origin is dict:
         return isinstance(value, dict) and _is_harmless(value, DEEPEST)
+    if kind is bool:
+        return isinstance(value, bool)
     if kind in (int, float):
         return isinstance(value, int if kind is int else (int, float)) and value is not True and abs(value) < 1e15
     return kind is str and _is_harmless(value, 1) and isinstance(value, str)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from .card import ForeignSpec, ModelCard, Step, tuples
+from .doubts import diameter as median_diameter
 from .doubts import doubts
 from .errors import InvalidImage, InvalidSettings, OutOfMemory
 from .execution import Executor, pick_device, probability, run_tiles
@@ -25,7 +27,7 @@ from .settings import ObjectSettings, SegmentSettings
 from .steps import applied, measured
 from .tiling import TilePlan, block_around, halo
 from .unet import UNet
-from .zoom import Zoom
+from .zoom import Zoom, check_diameter
 
 SAMPLE = 1 << 24
 """Normalisation is exact up to this many pixels, and from a regular grid of about so many in larger images."""
@@ -39,6 +41,13 @@ NOWHERE = (slice(0, 0),) * 5
 """An empty region."""
 SMALLEST_TILE = 32
 """Out of memory is not answered with tiles smaller than this (or the model's stride, if larger)."""
+
+PART = {2: 1024, 3: 128}
+"""Edge of the part in the middle that is looked at, by the dimensions of the model."""
+LOOKS = (8, 4, 2, 1)
+"""How many times smaller the model sees the image; the smallest first."""
+LEAST = 0.5
+"""A look is believed if what it finds is at least so many times as wide as what the model knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +253,8 @@ def segment(
     network = network_for(model, settings.tile, device)
     device = network.device if isinstance(network, Executor) else device
     scale = preparation(items, card, settings, image.name)
-    zoom = Zoom.make(card, settings.diameter, items[0].shape)
+    diameter = object_diameter(image, model, settings)
+    zoom = Zoom.make(card, diameter, items[0].shape)
     plan = TilePlan.make(card.spec, zoom.seen, tile_size(network, settings, zoom.seen))
     thresholds = settings.objects or card.objects
 
@@ -313,7 +323,7 @@ def segment(
                 place = (slice(None), *item.region(tuple(slice(0, n) for n in zoom.seen)))
                 maps[place] = stitched.reshape(maps[place].shape)
         yield ItemDone(whole, labels[whole])
-    record = record_of(image, model, settings, thresholds, scale, device, plan.step)
+    record = record_of(image, model, settings, thresholds, scale, device, plan.step, diameter)
     against = doubts(image, card, labels, scale.contrast, scale.middle, zoom.factor)
     yield Segmented(labels, probabilities, maps, record, against)
 
@@ -321,6 +331,59 @@ def segment(
 def _part_of(values: NDArray[Any], outer: tuple[slice, ...], region: tuple[slice, ...]) -> NDArray[Any]:
     """Return a region of an array that begins at `outer`."""
     return values[tuple(slice(s.start - o.start, s.stop - o.start) for s, o in zip(region, outer, strict=True))]
+
+
+def estimate_diameter(image: Image, model: Model, settings: SegmentSettings = SegmentSettings()) -> int:
+    """Estimate how wide the objects of an image are, for `SegmentSettings.diameter`.
+
+    The middle of the middle plane (or volume) is segmented at up to four sizes, the smallest first. Objects that are
+    seen too small vanish or melt together to something small, those that are seen too large break to pieces; so the
+    first look that finds objects about as wide as the model knows is believed.
+
+    Parameters
+    ----------
+    image, model, settings
+        As for `segment`; its diameter and its thresholds do not matter.
+
+    Returns
+    -------
+    diameter
+        In pixels.
+
+    Raises
+    ------
+    InvalidSettings
+        If it is not known how large the objects of the model should be.
+    InvalidImage
+        If no size shows enough objects, or the image does not fit the model.
+    OutOfMemory, DeviceError
+    """
+    card = model.card
+    check_diameter(card)
+    dims = card.spec.dims
+    items = list(image.items(dims, settings.channel, card.spec.in_channels))
+    item, edge = items[len(items) // 2], PART[dims]
+    corner = [max(0, (n - edge) // 2) for n in item.shape]
+    pixels = item.read(tuple(slice(a, a + edge) for a in corner))
+    part = Image(pixels, "c" + item.spatial, name=image.name)
+    plain = replace(settings, channel=None, objects=None, probabilities=False, tile=None)
+    for look in LOOKS:
+        known = round(card.diameter * look)
+        *_, last = segment(part, model, replace(plain, diameter=known))
+        assert isinstance(last, Segmented)
+        if (width := median_diameter(last.labels, dims)) >= LEAST * known:
+            return round(width)
+    raise InvalidImage(
+        f"Too few objects were found in the middle of {image.name!r} at any size: measure one and give its diameter."
+    )
+
+
+def object_diameter(image: Image, model: Model, settings: SegmentSettings) -> int | None:
+    """Return the diameter that was given; where none was and the model needs one, an estimate; None: as the image is."""
+    if settings.diameter is None and model.card.scaled:
+        with suppress(InvalidImage):  # nothing found, or nothing that can be segmented, which is told when it is tried
+            return estimate_diameter(image, model, settings)
+    return settings.diameter
 
 
 def network_for(model: Model, tile: int | None, device: str) -> Levels | Executor:
@@ -412,6 +475,7 @@ def record_of(
     scale: Normalisation,
     device: str,
     tile: tuple[int, ...],
+    diameter: int | None,
 ) -> dict[str, Any]:
     """Return how a result was made, as JSON values."""
     record = {
@@ -425,6 +489,7 @@ def record_of(
         "shape": image.shape,
         "settings": asdict(settings) | {"objects": asdict(thresholds)},
         "normalisation": asdict(scale),
+        "diameter": diameter,
         "device": device,
         "tile": tile,
     }

@@ -18,10 +18,10 @@ from .doubts import conditions
 from .errors import FileError, InvalidAnnotation
 from .files import open_image, stem, write_labels
 from .image import Image
-from .inference import normalisation
+from .inference import normalisation, object_diameter
 from .model import Model, extend_classes
 from .replay import load_replay
-from .settings import TrainSettings
+from .settings import SegmentSettings, TrainSettings
 from .strokes import Strokes
 from .training import StepDone, Trained, Validated, fine_tune
 from .zoom import Zoom
@@ -168,6 +168,12 @@ def digest(annotations: Sequence[Annotation]) -> str:
     return result.hexdigest()
 
 
+def _with_diameter(lesson: Lesson, model: Model, device: str) -> Lesson:
+    """Return a lesson with the object diameter that `segment` would take."""
+    settings = SegmentSettings(lesson.channel, device, diameter=lesson.diameter)
+    return replace(lesson, diameter=object_diameter(lesson.image, model, settings))
+
+
 def teach(
     model: Model,
     lessons: Sequence[Lesson],
@@ -204,6 +210,7 @@ def teach(
     card = model.card.with_(colors=colors if len(colors) == len(classes) else model.card.colors)
     model = Model(card, model.network)
     replay = load_replay(card.with_(parent=parent)) if settings.replay else ()
+    lessons = [_with_diameter(lesson, model, settings.device) for lesson in lessons]
     annotations = [a for lesson in lessons for a in lesson.annotations(card)]
     counts = np.array([lesson.strokes(card).count() for lesson in lessons]).sum(axis=0) if lessons else (0, 0)
     data = TrainingSet(tuple(annotations), replay)

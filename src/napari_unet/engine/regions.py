@@ -47,6 +47,7 @@ from .inference import (
     SMALLEST_TILE,
     Normalisation,
     network_for,
+    object_diameter,
     preparation,
     read_normalised,
     record_of,
@@ -306,7 +307,8 @@ class Run:
         self.items = list(image.items(spec.dims, settings.segment.channel, spec.in_channels))
         self.thresholds = settings.segment.objects or model.card.objects
         self._device, self.spread = device or settings.segment.device, spread
-        self.zoom = Zoom.make(model.card, settings.segment.diameter, self.items[0].shape)
+        self.diameter = object_diameter(image, model, settings.segment)
+        self.zoom = Zoom.make(model.card, self.diameter, self.items[0].shape)
         wanted = settings.block or BLOCK[spec.dims]
         edge = _edge(self.zoom.full, wanted, spec.total_stride)
         self.blocks = Blocks(self.zoom.full, edge)
@@ -366,7 +368,14 @@ class Run:
         if self.linked:
             highest = yield from self._link()
         record = record_of(
-            self.image, self.model, self.settings.segment, self.thresholds, arrays[2], self._device, self.blocks.edge
+            self.image,
+            self.model,
+            self.settings.segment,
+            self.thresholds,
+            arrays[2],
+            self._device,
+            self.blocks.edge,
+            self.diameter,
         )
         if self.linked:
             record |= {"link": self.settings.link, "overlap": self.settings.overlap}

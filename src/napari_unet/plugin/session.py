@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .jobs import Handle, Starter
 
 NO_MODEL = "There is no model yet: put a model file into {folder}."
+FIRST = "nuclei"
+"""The model in use until another is chosen."""
 STILL = 5.0
 """Seconds after which a bar that stands still says why."""
 BUSY = "One job is running: wait for it or press Cancel."
@@ -176,8 +178,9 @@ class Session:
         except NapariUnetError as error:
             self.models = []
             self.tell(str(error), is_error=True)
-        first = self.models[0] if self.models else None
-        self.choice = self.choice.with_(entry=next((e for e in self.models if e.card.name == name), first))
+        named = {e.card.name: e for e in reversed(self.models)}
+        entry = named.get(name) or named.get(FIRST) or (self.models[0] if self.models else None)
+        self.choice = self.choice.with_(entry=entry)
         self.changed.emit()
 
     def choose_model(self, entry: Entry | None) -> None:
@@ -572,8 +575,8 @@ def _segmentation(
 
 
 def _estimating(image: Image, path: Path, settings: SegmentSettings) -> Generator[int, None, None]:
+    from ..engine.inference import estimate_diameter
     from ..engine.model import load_model_file
-    from ..engine.sizing import estimate_diameter
 
     yield estimate_diameter(image, load_model_file(path), settings)
 
