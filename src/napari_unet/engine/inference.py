@@ -366,7 +366,8 @@ def estimate_diameter(image: Image, model: Model, settings: SegmentSettings = Se
     corner = [max(0, (n - edge) // 2) for n in item.shape]
     pixels = item.read(tuple(slice(a, a + edge) for a in corner))
     part = Image(pixels, "c" + item.spatial, name=image.name)
-    plain = replace(settings, channel=None, objects=None, probabilities=False, tile=None)
+    thresholds = ObjectSettings() if card.scaled else card.objects  # its own were chosen for objects seen as it learned
+    plain = replace(settings, channel=None, objects=thresholds, probabilities=False, tile=None)
     for look in LOOKS:
         known = round(card.diameter * look)
         *_, last = segment(part, model, replace(plain, diameter=known))
