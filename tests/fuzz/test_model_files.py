@@ -310,7 +310,7 @@ def test_what_claims_gigabytes_takes_few_megabytes(tmp_path: Path, content: byte
 
 def test_a_small_file_cannot_ask_for_more_memory_than_there_is() -> None:
     """Its tiles must be thousands of voxels wide, for each depends on as many."""
-    spec = UNetSpec(dims=3, channels=(1,) * 7, kernels=((5,) * 3,) * 7, norm="none")
+    spec = UNetSpec(dims=3, channels=(8,) * 7, kernels=((5,) * 3,) * 7, norm="none")
     model = Model(ModelCard("wide", "semantic", spec), new_model(ModelCard("wide", "semantic", spec)).network)
     with pytest.raises(OutOfMemory, match=r"GB of memory, and .* GB are free"):
         list(segment(Image(np.eye(8, dtype=np.float32).reshape(1, 8, 8), "zyx"), model, SegmentSettings(device="cpu")))
