@@ -14,7 +14,6 @@ from skimage.segmentation import mark_boundaries
 import napari_unet as nu
 from napari_unet import samples
 from napari_unet.engine.library import PICTURE, SHIPPED
-from napari_unet.samples import drawn
 
 YELLOW, BLUE = (1, 0.8, 0.2), (102, 204, 238)
 MIDDLE = 250, 330
@@ -37,11 +36,6 @@ def main() -> None:
     grey = (pixels / pixels.max()).astype(np.float32) ** 0.6
     labels = nu.segment(image, "nuclei", device="cpu")
     shown(grey, labels, MIDDLE, 1).save(SHIPPED / "nuclei.png", optimize=True)
-
-    membranes, _ = drawn.membranes()
-    picture = np.asarray(membranes.array) / 255
-    cells = nu.segment(membranes, "cells", device="cpu")
-    shown(picture.astype(np.float32), cells, (160, 160), 1).save(SHIPPED / "cells.png", optimize=True)
 
     places = np.argwhere(labels)
     nearest = labels[tuple(places[((places - MIDDLE) ** 2).sum(axis=1).argmin()])]

@@ -1,15 +1,15 @@
-r"""The recipe of the shipped model `cells`: whole cells in phase contrast, DIC, bright-field and membrane stains, in 2D.
+r"""A recipe for a model `cells`: whole cells in phase contrast, DIC, bright-field and membrane stains, in 2D. Not shipped yet.
 
     python training/cells.py DATA --start src/napari_unet/weights/nuclei.safetensors --out leg1.safetensors \
         --minutes 24 --steps 100000
-    python training/cells.py DATA --start leg1.safetensors --out src/napari_unet/weights/cells.safetensors --calibrate
+    python training/cells.py DATA --start leg1.safetensors --out cells.safetensors --calibrate
 
 DATA holds `usiigaci_phc` (MIT), `plant_ovule_cells_3d` (CC BY) and `dsb2018` (CC0), each with `manifest.csv`. Open
 images of cells in transmitted light are few, so most of what it sees is drawn (`scenes.py`). A third of the fields
 of usiigaci_phc are held out, the same ones as from `click`. Everything is brought to a scale where the median object is
-WIDTH pixels wide, which is also how the model sees an image when it is used (`ModelCard.scaled`): at their own scale
-cells of 100 pixels were taught for 6000 steps with a sixth of the success. Everything is seeded; the ledger is written
-beside this script, and the loop is the app's own `fine_tune`.
+WIDTH pixels wide, which is also how the model sees an image when it is used (`ModelCard.scaled`). After 4055 steps on
+one core it is not good enough, but far better than taught at the images' own scale (benchmarks/RESULTS.md). Everything
+is seeded; the ledger is written beside this script, and the loop is the app's own `fine_tune`.
 """
 
 from __future__ import annotations

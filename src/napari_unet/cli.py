@@ -166,12 +166,19 @@ def segment(
         "minimal_size": minimal_size,
     }
     one = _settings(
-        loaded, thresholds, channel=channel, device=device, tile=tile, memory=memory, probabilities=probabilities
+        loaded,
+        thresholds,
+        channel=channel,
+        device=device,
+        tile=tile,
+        memory=memory,
+        probabilities=probabilities,
+        diameter=_diameter(diameter, loaded),
     )
     settings = BatchSettings(one, ending=ending, link=link, resume=resume, workers=workers, scheduler=scheduler)
     plan = plan_batch(images, out, loaded, settings, axes)
-    if diameter is not None:
-        one = replace(one, diameter=_diameter(diameter, plan, loaded))
+    if diameter == AUTO:
+        one = replace(one, diameter=_estimated(plan, loaded))
         plan = plan_batch(images, out, loaded, replace(settings, segment=one), axes)
     if plan.warning:
         _complain(plan.warning)
@@ -184,17 +191,28 @@ def segment(
         raise typer.Exit(1)
 
 
-def _diameter(given: str, plan: BatchPlan, loaded: Model) -> int:
-    """Return the object diameter; "auto": estimated from the first image, and said."""
-    from .engine.files import open_image
-    from .engine.inference import estimate_diameter
+AUTO = "auto"
+
+
+def _diameter(given: str | None, loaded: Model) -> int | None:
+    """Return the object diameter if one is given."""
     from .engine.zoom import check_diameter
 
+    if given is None:
+        return None
     check_diameter(loaded.card)
-    if given != "auto":
-        if not given.isdecimal():
-            raise InvalidSettings(f"--diameter {given!r} is not understood: give a number of pixels, or auto.")
-        return int(given)
+    if given == AUTO:
+        return None
+    if not given.isdecimal():
+        raise InvalidSettings(f"--diameter {given!r} is not understood: give a number of pixels, or auto.")
+    return int(given)
+
+
+def _estimated(plan: BatchPlan, loaded: Model) -> int:
+    """Return the object diameter estimated from the first image, and say it."""
+    from .engine.files import open_image
+    from .engine.inference import estimate_diameter
+
     item = plan.items[0]
     image = open_image(item.source, axes=plan.axes) if isinstance(item.source, Path) else item.source
     found = estimate_diameter(image, loaded, plan.settings.segment)

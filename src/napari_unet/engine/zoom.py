@@ -92,10 +92,7 @@ class Zoom:
 
     def labels(self, read: Read, region: Region) -> NDArray[Any]:
         """Return a region of the image's labels; `read` gives those that were made of what the network saw."""
-        places = [
-            (2 * np.arange(s.start, s.stop) + 1) * m // (2 * n)
-            for s, n, m in zip(region, self.full, self.seen, strict=True)
-        ]
+        places = [_nearest(s.start, s.stop, m, n) for s, n, m in zip(region, self.full, self.seen, strict=True)]
         found = read(tuple(slice(int(p[0]), int(p[-1]) + 1) if len(p) else slice(0, 0) for p in places))
         return found[np.ix_(*(p - p[:1] for p in places))] if self.changes else found
 
@@ -106,7 +103,7 @@ class Zoom:
         """
         if not self.changes:
             return painted
-        middles = [(2 * np.arange(m) + 1) * n // (2 * m) for n, m in zip(self.full, self.seen, strict=True)]
+        middles = [_nearest(0, m, n, m) for n, m in zip(self.full, self.seen, strict=True)]
         highest = painted
         for axis, (n, m, at) in enumerate(zip(self.full, self.seen, middles, strict=True)):
             is_finer = m > n
@@ -167,6 +164,11 @@ def resampled(read: Read, region: Region, source: tuple[int, ...], target: tuple
         parts = (found.take(p - a, axis) * w.reshape(column) for p, w in zip(places, weights, strict=True))
         found = sum(parts, start=np.zeros((), dtype=found.dtype))
     return np.asarray(found)
+
+
+def _nearest(start: int, stop: int, source: int, target: int) -> NDArray[np.intp]:
+    """Return the source's pixels that hold the middles of pixels ``start`` to ``stop`` of the target."""
+    return (2 * np.arange(start, stop) + 1) * source // (2 * target)
 
 
 def _taps(start: int, stop: int, source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:

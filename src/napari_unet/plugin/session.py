@@ -216,16 +216,11 @@ class Session:
         if self.running:
             self.tell(BUSY, is_error=True)
             return
-        if problem := self.obstacle():
-            self.tell(problem, is_error=True)
+        image = self._image()
+        if image is None:
             return
         assert self.image_layer is not None
         assert self.entry is not None
-        try:
-            image = self.choice.image()
-        except NapariUnetError as error:
-            self.tell(str(error), is_error=True)
-            return
         run = _Run(self.choice, image, self.clock())
         self._run = run
         self._set_state("running")
@@ -239,17 +234,23 @@ class Session:
             on_cancelled=partial(self._on_cancelled, run),
         )
 
+    def _image(self) -> Image | None:
+        """Return the chosen image; None if nothing can be done with it now, which is told."""
+        problem = self.obstacle()
+        if not problem:
+            try:
+                return self.choice.image()
+            except NapariUnetError as error:
+                problem = str(error)
+        self.tell(problem, is_error=True)
+        return None
+
     def estimate_diameter(self) -> None:
         """Look how wide the objects of the chosen image are, and choose that diameter."""
-        if problem := self.obstacle():
-            self.tell(problem, is_error=True)
+        image = self._image()
+        if image is None:
             return
         assert self.entry is not None
-        try:
-            image = self.choice.image()
-        except NapariUnetError as error:
-            self.tell(str(error), is_error=True)
-            return
         entry, found = self.entry, list[int]()
 
         def done() -> None:
