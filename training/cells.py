@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from nuclei import calibrate
 from recipe import USIIGACI_HELD_OUT, digest, models_of, normalise, read_grey, rows_there
-from scenes import Grey, Labels, blobs, branches, rings, rods, scene, tiling
+from scenes import Grey, Labels, blobs, branches, rings, rods, scene, spread, tiling
 from skimage.io import imread
 from skimage.measure import label
 
@@ -37,10 +37,12 @@ from napari_unet.engine.zoom import Zoom, resampled
 HERE = Path(__file__).parent
 WIDTH = 28
 """Median width, in pixels, of the objects of every image that it sees."""
-COPIES = 8
+COPIES = 24
 """Each phase contrast image is brought to so many scales around that, since there are few."""
-DRAWN = 500
-DRAWN_KINDS = ((blobs, 0.4), (tiling, 0.3), (rods, 0.15), (branches, 0.05), (rings, 0.1))
+DRAWN = 1500
+DRAWN_KINDS = ((blobs, 0.28), (spread, 0.22), (tiling, 0.25), (rods, 0.12), (branches, 0.03), (rings, 0.1))
+TRANSMITTED = 0.55
+"""Share of the drawn scenes that are seen in phase contrast, DIC or bright-field."""
 FLUORESCENCE = 80
 """So many images of nuclei: cells that are stained as a whole look like large ones."""
 
@@ -129,7 +131,7 @@ def main() -> None:
     rng = np.random.default_rng(options.seed)
     drawn: list[Annotation] = []
     for number in range(DRAWN):
-        drawn += brought(*scene(rng, DRAWN_KINDS), f"drawn {number}", rng)
+        drawn += brought(*scene(rng, DRAWN_KINDS, TRANSMITTED), f"drawn {number}", rng)
     print(f"{len(used)} photographs, {len(drawn)} drawn scenes", flush=True)
     if options.calibrate:
         cells = [a for a in (*used, *drawn) if not a.name.startswith("dsb2018")]
@@ -151,7 +153,7 @@ def main() -> None:
         validate_every=250,
         seed=options.seed,
         device=options.device,
-        augment=AugmentSettings(),
+        augment=AugmentSettings(scale=1.6),
     )
     legs = [] if model.card.name != card.name else model.card.training.get("legs", [])
     start = model.card.identity

@@ -70,6 +70,29 @@ def blobs(rng: np.random.Generator) -> Labels:
     return labels
 
 
+def spread(rng: np.random.Generator) -> Labels:
+    """Cells that cling to glass: a body with a few arms, alone or in touch."""
+    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
+    radius, apart = np.exp(rng.uniform(np.log(7), np.log(26))), rng.random() < 0.4
+    longest = rng.uniform(0.3, 2.5)
+    for _ in range(int(min(30, rng.uniform(0.1, 0.6) * SCENE**2 / (np.pi * radius**2))) + 1):
+        size = radius * np.exp(rng.normal(0, 0.25))
+        arms = rng.integers(0, 6)
+        length = rng.uniform(0.2, 1, arms) * longest
+        reach = int(np.ceil(size * 1.6 * (1 + length.max(initial=0)))) + 1
+        y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+        angle, edge = np.arctan2(y, x), np.ones((2 * reach + 1,) * 2, dtype=np.float32)
+        for k in range(2, 6):
+            edge += 0.3 / k * rng.normal() * np.cos(k * angle + rng.uniform(0, 2 * np.pi))
+        for far in length:
+            away = np.angle(np.exp(1j * (angle - rng.uniform(-np.pi, np.pi))))
+            edge += far * np.exp(-((away / rng.uniform(0.12, 0.4)) ** 2))
+        shape = ndimage.binary_opening(np.hypot(y, x) < size * edge, iterations=1)
+        top, left = rng.integers(-reach, SCENE - reach, 2)
+        stamp(labels, shape, int(top), int(left), apart)
+    return labels
+
+
 def curve(rng: np.random.Generator, start: NDArray[np.float64], length: float, bend: float) -> NDArray[np.float64]:
     """Return the points, a pixel apart, of a line that turns slowly."""
     turns = np.cumsum(rng.normal(0, bend, max(2, int(length)))) + rng.uniform(0, 2 * np.pi)
@@ -202,8 +225,62 @@ def paint(labels: Labels, rng: np.random.Generator) -> Grey:
     return normalise(picture, (1.0, 99.8)).astype(np.float32)
 
 
-def scene(rng: np.random.Generator, kinds: tuple[tuple[Kind, float], ...] = KINDS) -> tuple[Grey, Labels]:
-    """Return a picture and its objects (0: none), each ``(SCENE, SCENE)``, of one of the kinds by their odds."""
+def shine_through(labels: Labels, rng: np.random.Generator) -> Grey:
+    """Return a picture of a scene in transmitted light: phase contrast, DIC or bright-field of one map of thickness.
+
+    Phase contrast shows thickness less its own surroundings, whence halos and shade-off; DIC shows its slope; a
+    bright-field image out of focus its curvature. Round bright cells, debris and rings out of focus are among it.
+    """
+    count = int(labels.max())
+    amplitude = np.exp(rng.normal(0, rng.uniform(0, 0.5), count + 1))
+    amplitude[rng.random(count + 1) < 0.08] *= rng.uniform(2, 5)  # rounded up
+    thick, flat = np.zeros(labels.shape, dtype=np.float32), rng.uniform(0.25, 1.5)
+    core, depth_of_core = rng.uniform(0.4, 0.9), rng.normal(0, 0.6)
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        mine = labels[box] == number
+        depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
+        dome = (depth / max(float(depth.max()), 1)) ** flat
+        thick[box] += mine * amplitude[number] * (dome + depth_of_core * (dome > core))
+    inside = labels > 0
+    thick = ndimage.gaussian_filter(thick, rng.uniform(0.4, 1.2))
+    grains = np.clip(smooth_noise(rng, SCENE, rng.uniform(2, 6)), -1, 3)
+    thick += rng.uniform(0, 0.2) * grains * inside + rng.uniform(0, 0.05) * grains
+    for _ in range(rng.integers(0, 12) if rng.random() < 0.5 else 0):  # debris, dust, rings out of focus
+        y, x = np.mgrid[:SCENE, :SCENE].astype(np.float32)
+        away = np.hypot(y - rng.uniform(0, SCENE), x - rng.uniform(0, SCENE))
+        if rng.random() < 0.6:
+            thick += rng.normal(0, 0.8) * np.exp(-((away / rng.uniform(1, 2.5)) ** 2))
+        else:
+            thick += rng.normal(0, 0.3) * np.exp(-(((away - rng.uniform(4, 20)) / rng.uniform(1, 4)) ** 2))
+    way = rng.choice(["phase", "relief", "bright"], p=[0.5, 0.25, 0.25])
+    if way == "phase":
+        wide = rng.uniform(3, 14)
+        picture = thick - rng.uniform(0.6, 1) * ndimage.gaussian_filter(thick, wide)
+        picture = np.sin(rng.uniform(0.5, 2) * rng.choice([-1, -1, 1]) * picture)
+    elif way == "relief":
+        turn = rng.uniform(0, 2 * np.pi)
+        dy, dx = np.gradient(ndimage.gaussian_filter(thick, rng.uniform(0.3, 1.5)))
+        picture = 3 * (dy * np.sin(turn) + dx * np.cos(turn)) + rng.uniform(-0.1, 0.1) * thick
+    else:
+        narrow = rng.uniform(0.5, 2)
+        picture = ndimage.gaussian_filter(thick, narrow) - ndimage.gaussian_filter(thick, narrow * rng.uniform(1.5, 3))
+        picture = rng.choice([-3, 3]) * picture - rng.uniform(0, 0.4) * thick
+    picture += np.exp(rng.uniform(np.log(0.005), np.log(0.1))) * smooth_noise(rng, SCENE, rng.uniform(1, 3))
+    picture += rng.uniform(0, 0.2) * smooth_noise(rng, SCENE, rng.uniform(60, 190))
+    return normalise(picture.astype(np.float32), (1.0, 99.8)).astype(np.float32)
+
+
+def scene(
+    rng: np.random.Generator, kinds: tuple[tuple[Kind, float], ...] = KINDS, transmitted: float = 0
+) -> tuple[Grey, Labels]:
+    """Return a picture and its objects (0: none), each ``(SCENE, SCENE)``, of one of the kinds by their odds.
+
+    `transmitted` is the share of scenes seen in transmitted light.
+    """
     drawers, odds = zip(*kinds, strict=True)
     labels = drawers[rng.choice(len(drawers), p=odds)](rng)
+    if transmitted and rng.random() < transmitted:
+        return shine_through(labels, rng), labels
     return paint(labels, rng), labels

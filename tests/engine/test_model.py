@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,3 +284,9 @@ def test_what_a_kill_left_is_swept_up_a_day_later(library: Library, tiny: Model)
     os.utime(left[0], (0, 0))
     library.add(tiny)
     assert [path.exists() for path in left] == [False, True]
+
+
+def test_loading_a_model_does_not_import_the_compiler_of_torch() -> None:
+    code = "import sys, napari_unet; napari_unet.load_model('nuclei'); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -104,6 +104,10 @@ def test_progress_cancel_and_the_end_are_seen(viewer, dock, jobs) -> None:
     jobs.step()
     assert (dock.bar.value(), dock.bar.maximum()) == (1, 4)
     assert dock.bar.text().startswith("25 %, ")
+    jobs.step()
+    assert dock.bar.value() == 1, "the bar moves at the ticks, not at every tile"
+    dock._on_tick()
+    assert dock.bar.value() == 2
     dock.cancel.click()
     assert not dock.cancel.isEnabled()
     jobs.finish()

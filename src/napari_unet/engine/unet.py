@@ -62,6 +62,8 @@ class UNet(nn.Module):
         self.head = CONV[spec.dims](widths[0], spec.out_channels, 1)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+                if module.weight.is_meta:
+                    continue  # nothing to draw; torch would import its whole compiler to draw nothing
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)

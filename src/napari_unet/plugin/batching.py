@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from napari.layers import Image as ImageLayer
 from napari.layers import Labels
@@ -189,7 +188,13 @@ class Batching:
         except NapariUnetError as error:
             self.session.tell(str(error), is_error=True)
             return
-        array = np.asarray(labels.array) if item.pixels < 1 << 26 else da.from_array(labels.array)
+        array: Any = labels.array
+        if item.pixels < 1 << 26:
+            array = np.asarray(array)
+        else:
+            import dask.array as da  # half of the dock's start, for large results alone
+
+            array = da.from_array(array)
         source = self._origins.get(id(item.source))
         options: dict[str, Any] = {"scale": labels.spacing}
         if source in self.session.viewer.layers and isinstance(item.source, Image):

@@ -7,6 +7,7 @@ from collections.abc import Generator
 from functools import partial
 from html import escape
 from pathlib import Path
+from time import perf_counter
 
 import napari.viewer
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
@@ -52,8 +53,10 @@ from .welcome import Welcome
 
 FRAME = 6
 """Pixels that tabs are wider than the panel in front."""
-REDRAW = 100
-"""Milliseconds between two looks at the tiles that arrived."""
+REDRAW, SLOWEST = 100, 500
+"""Milliseconds between two looks at the tiles that arrived: at least, at most."""
+LEISURE = 8
+"""A look that took long, as without a graphics card, is followed by a pause of so many times its length."""
 LEAST = 312
 """Pixels that the widest panel needs beside a scroll bar."""
 READY = "Ready: press Segment."
@@ -191,6 +194,7 @@ class UNetDock(QWidget):
         for verb, key in KEYS.items():
             QShortcut(QKeySequence(key), self).activated.connect(partial(press, self, verb))
 
+        self._progress: Progress | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(REDRAW)
         self._timer.timeout.connect(self._on_tick)
@@ -302,17 +306,29 @@ class UNetDock(QWidget):
             self._timer.start()
         else:
             self._timer.stop()
+            self._progress = None
             self.bar.setRange(0, 1)
             self.bar.setValue(0)
             self.bar.setFormat("stopping ..." if state == "stopping" else "")
 
     def _on_tick(self) -> None:
+        began = perf_counter()
         self.session.redraw()
+        self._show_progress()
         if why := self.session.standing_still():
             self.bar.setFormat(why)
+        drawing = round(1000 * (perf_counter() - began))
+        self._timer.setInterval(min(max(REDRAW, LEISURE * drawing), SLOWEST))
 
     def _on_progress(self, progress: Progress) -> None:
-        if not progress.done:
+        """Show the first step at once, the others at the next tick: a bar that moves paints the whole window anew."""
+        self._progress = progress
+        if not self.bar.maximum():
+            self._show_progress()
+
+    def _show_progress(self) -> None:
+        progress, self._progress = self._progress, None
+        if progress is None or not progress.done:
             return
         self.bar.setRange(0, progress.tiles)
         self.bar.setValue(progress.done)
