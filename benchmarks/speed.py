@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed                  the short form: 1024² and a small volume, two rounds, under three minutes
     python -m benchmarks.speed --full           2048² and 128 x 256 x 256
-    python -m benchmarks.speed --growth         time and memory against the edge of the image, up to 8192²
+    python -m benchmarks.speed --growth         time and memory against the edge of the image, up to 16384² and 512³;
+                                                with --picture FILE.png plotted too
     python -m benchmarks.speed --objects        from maps to labels, stage by stage
     python -m benchmarks.speed --gate           768² and the small volume beside MONAI alone, as CI runs it; fails below
                                                 the ratios that hold on any machine
@@ -45,7 +46,7 @@ WARM = {2: 96, 3: 32}
 """Edge of the small image on which each contestant warms up, by dimensions."""
 CORNER = {2: 2048, 3: 64}
 """Edge of what is compared with one pass over the mirrored image, by dimensions: more of a volume does not fit in memory."""
-GROWTH = {2: (512, 1024, 2048, 4096, 8192), 3: (64, 128, 256)}
+GROWTH = {2: (512, 1024, 2048, 4096, 8192, 16384), 3: (64, 128, 256, 512)}
 GATES = {2: 1.5, 3: 1.2}
 """Smallest ratio of CPU time, the better of MONAI's to ours, that any machine must reach, by dimensions."""
 LARGEST_DIFFERENCE, MOST_LABELS = 2e-5, 1e-5
@@ -464,6 +465,33 @@ def growth(threads: int) -> list[dict[str, Any]]:
     return rows
 
 
+def plot(rows: list[dict[str, Any]], target: Path) -> None:
+    """Draw time and memory against the number of pixels, both axes in powers of ten, beside lines of slope one."""
+    import pyqtgraph as pg
+    from pyqtgraph.exporters import ImageExporter
+
+    pg.setConfigOptions(background="w", foreground="k", antialias=True)
+    app = pg.mkQApp()
+    window = pg.GraphicsLayoutWidget(size=(1000, 420))
+    for column, (key, unit, title) in enumerate((("cpu", 1, "CPU time, s"), ("peak", 2**20, "peak memory, MB"))):
+        axes = window.addPlot(row=0, col=column, title=title)
+        axes.setLogMode(x=True, y=True)
+        axes.showGrid(x=True, y=True, alpha=0.3)
+        axes.setLabel("bottom", "pixels")
+        axes.addLegend(offset=(10, 10))
+        for dims, colour in ((2, "#3d5af1"), (3, "#d1495b")):
+            mine = [row for row in rows if row["dims"] == dims]
+            pixels = np.array([row["edge"] ** row["dims"] for row in mine], dtype=float)
+            values = np.array([row[key] / unit for row in mine])
+            axes.plot(pixels, values, pen=pg.mkPen(colour, width=2), symbol="o", symbolBrush=colour, name=f"{dims}D")
+            dashed = pg.mkPen(colour, style=pg.QtCore.Qt.PenStyle.DashLine)
+            axes.plot(pixels, values[-1] * pixels / pixels[-1], pen=dashed, name=f"{dims}D, linear")
+    window.show()
+    app.processEvents()
+    ImageExporter(window.scene()).export(str(target))
+    print(f"The plot is in {target}.")
+
+
 def maps_of(edge: int, across: int) -> np.ndarray:
     """Return noisy maps of a grid of ellipses, as a network gives them; some touch."""
     from scipy import ndimage
@@ -508,6 +536,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--picture", type=Path, help="of --growth")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     everyone = list(CONTESTANTS)
@@ -516,6 +545,8 @@ def main() -> None:
     small = Work((64, 128, 128), 16, options.threads, 64, depth=3)
     if options.growth:
         rows = growth(options.threads)
+        if options.picture:
+            plot(rows, options.picture)
     elif options.objects:
         rows = objects()
     elif options.full:

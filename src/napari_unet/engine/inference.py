@@ -278,7 +278,12 @@ def segment(
 
     for number, item in enumerate(items):
         whole = item.region(everything)
-        stitched = np.zeros((channels, *zoom.seen), dtype=np.float32) if is_objects else None
+        stitched = None
+        if maps is not None:
+            own = maps[(slice(None), *item.region(tuple(slice(0, n) for n in zoom.seen)))]
+            stitched = own.reshape(channels, *zoom.seen)  # a view, as the next
+        elif is_objects:  # in half precision too: the kept maps must give the same objects, with the same thresholds
+            stitched = np.zeros((channels, *zoom.seen), dtype=np.float16)
         flat = labels[whole].reshape(item.shape)  # a view: steps have length 1
         as_seen = np.zeros(zoom.seen, dtype) if zoom.changes else flat
         read = partial(read_normalised, zoom.item(item), scale)
@@ -316,12 +321,8 @@ def segment(
                 plan = smaller
                 tiles = done + _steps(network, plan) * (len(items) - number)
         if stitched is not None:
-            # half precision here too, so that `relabel` with the same thresholds gives the same objects
-            as_seen[...] = labels_from_maps(stitched.astype(np.float16), thresholds)
+            as_seen[...] = labels_from_maps(stitched, thresholds)
             flat[...] = zoom.labels(as_seen.__getitem__, everything)
-            if maps is not None:
-                place = (slice(None), *item.region(tuple(slice(0, n) for n in zoom.seen)))
-                maps[place] = stitched.reshape(maps[place].shape)
         yield ItemDone(whole, labels[whole])
     record = record_of(image, model, settings, thresholds, scale, device, plan.step, diameter)
     against = doubts(image, card, labels, scale.contrast, scale.middle, zoom.factor)

@@ -10,6 +10,8 @@ Three maps share one decoder (the order is `card.OBJECT_MAPS`):
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -27,6 +29,8 @@ BORDER = 0.7
 """How much a certain border lowers the distance; 1 splits large objects (chosen on training images, as SMOOTHING is)."""
 SEED = 3
 """Seeds of fewer pixels than this are noise."""
+FLOODED = 1 << 22
+"""About so many pixels are flooded at once: the flood takes some 30 bytes for each."""
 
 
 def targets(annotation: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -71,8 +75,11 @@ def targets(annotation: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArr
 
 def inwardness(maps: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return how far inside its object each pixel is; depends on the maps up to 4 `SMOOTHING` away."""
-    inner = maps[1].astype(np.float32) * (1 - BORDER * maps[2].astype(np.float32))
-    return np.asarray(ndimage.gaussian_filter(inner, SMOOTHING))
+    inner = maps[2].astype(np.float32)
+    inner *= -BORDER
+    inner += 1
+    inner *= maps[1]
+    return np.asarray(ndimage.gaussian_filter(inner, SMOOTHING, output=inner))
 
 
 def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> NDArray[np.int32]:
@@ -100,29 +107,59 @@ def labels_from_maps(maps: NDArray[np.floating], settings: ObjectSettings) -> ND
     seeded = seeds > 0
     piece_of = np.zeros(count + 1, dtype=np.intp)
     piece_of[seeds[seeded]] = pieces[seeded]
+    del seeded
     used = np.flatnonzero(piece_of)
     # A piece of foreground with one seed, or none, is one object; only the others need the flood, which is slow.
-    label_of = np.arange(number + 1) + count
+    label_of = np.arange(count, count + number + 1, dtype=np.int32)
     label_of[piece_of[used]] = used
     crowded = np.bincount(piece_of[used], minlength=number + 1) > 1
     label_of[0] = 0
     labels = label_of[pieces]
-    flooded = crowded[pieces]
-    if flooded.any():
-        seeds[~flooded] = 0
-        labels[flooded] = watershed(-inner, seeds, mask=flooded)[flooded]  # type: ignore[no-untyped-call]
+    boxes = ndimage.find_objects(pieces)
+    rows = [(int(p), boxes[p - 1][0].start, boxes[p - 1][0].stop) for p in np.flatnonzero(crowded)]
+    for together, low, high in bands(rows, FLOODED // max(1, inner[0].size)):
+        crowded[:] = False
+        crowded[together] = True
+        mask = crowded[pieces[low:high]]
+        seeds_here = np.where(mask, seeds[low:high], 0)
+        found = watershed(-inner[low:high], seeds_here, mask=mask)  # type: ignore[no-untyped-call]
+        labels[low:high][mask] = found[mask]
     return renumbered(labels, settings.minimal_size)
+
+
+def bands(pieces: Sequence[tuple[int, int, int]], height: int) -> Iterator[tuple[list[int], int, int]]:
+    """Put pieces, each with its first row and the row after its last, in bands of about a height; none is cut."""
+    together: list[int] = []
+    top = bottom = 0
+    for piece, low, high in sorted(pieces, key=lambda p: p[1]):
+        if together and high - top > height:
+            yield together, top, bottom
+            together = []
+        if not together:
+            top = bottom = low
+        together.append(piece)
+        bottom = max(bottom, high)
+    if together:
+        yield together, top, bottom
 
 
 def renumbered(labels: NDArray[np.integer], minimal_size: int) -> NDArray[np.int32]:
     """Return the labels without those of fewer pixels than `minimal_size`, the others numbered from 1 in their order."""
-    keep = np.bincount(labels.ravel()) >= max(1, minimal_size)
+    keep = pixel_counts(labels) >= max(1, minimal_size)
     keep[0] = False
     return np.asarray((np.cumsum(keep) * keep).astype(np.int32)[labels])
 
 
+def pixel_counts(labels: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Return how many pixels each label has, part by part: `bincount` copies all that it counts."""
+    total = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.intp)
+    for part in np.array_split(labels.ravel(), max(1, labels.size >> 22)):
+        total += np.bincount(part, minlength=len(total))
+    return total
+
+
 def without_small(labels: NDArray[np.integer], minimal_size: int) -> NDArray[np.integer]:
     """Return the labels with those of fewer pixels than `minimal_size` set to 0."""
-    keep = np.bincount(labels.ravel()) >= minimal_size
+    keep = pixel_counts(labels) >= minimal_size
     keep[0] = False
     return np.where(keep[labels], labels, 0)
