@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .engine.image import ArrayLike, Image, guess_axes
+from .engine.image import ArrayLike, Image, guess_axes, looks_coloured
 from .engine.inference import Segmented
 from .engine.inference import estimate_diameter as estimated
 from .engine.inference import segment as segment_events
@@ -71,7 +71,8 @@ def segment(
     model
         A loaded model, or what `load_model` takes.
     axes
-        One letter of ``tczyx`` for each axis of an array; None: guessed.
+        One letter of ``tczyx`` for each axis of an array; None: guessed, and a last axis of 3 or 4 is colours (as in
+        napari), of which the model sees the grey.
     **settings
         Fields of `SegmentSettings`.
 
@@ -95,5 +96,7 @@ def segment(
 
 def _opened(image: Image | ArrayLike, model: Model | str, axes: str | None) -> tuple[Image, Model]:
     if not isinstance(image, Image):
-        image = Image(image, axes or guess_axes(tuple(image.shape)))
+        shape = tuple(image.shape)
+        rgb = axes is None and looks_coloured(shape)
+        image = Image(image, axes or guess_axes(shape, rgb), rgb=rgb)
     return image, load_model(model) if isinstance(model, str) else model

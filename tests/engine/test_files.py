@@ -14,10 +14,13 @@ import tifffile
 import zarr
 from PIL import Image as Picture
 
+import napari_unet as nu
 from napari_unet.engine import files
 from napari_unet.engine.errors import FileError, InvalidImage
 from napari_unet.engine.files import collect_inputs, open_image, read_record, write_labels, write_maps
 from napari_unet.engine.image import Image
+
+from .conftest import make_model
 
 
 def ramp(*shape: int, dtype: type = np.uint16) -> np.ndarray:
@@ -476,3 +479,14 @@ def test_what_a_kill_left_is_swept_up_a_day_later(tmp_path: Path, ending: str) -
     labels = np.ones((20, 20), np.uint8)
     write_labels(tmp_path / f"labels{ending}", labels, Image(labels, "yx"), {})
     assert [path.exists() for path in left] == [False, True]
+
+
+def test_an_array_of_colours_is_rgb_as_in_napari(tmp_path: Path) -> None:
+    pixels = ramp(40, 48, 3, dtype=np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    image = open_image(tmp_path / "a.npy")
+    assert (image.axes, image.rgb) == ("yxc", True)
+    assert not open_image(tmp_path / "a.npy", axes="yxc").rgb
+    coloured = nu.segment(pixels, make_model())
+    np.testing.assert_array_equal(coloured, nu.segment(image, make_model()))
+    np.testing.assert_array_equal(coloured, nu.segment(nu.Image(pixels, "yxc", rgb=True), make_model()))

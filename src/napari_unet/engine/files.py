@@ -32,7 +32,7 @@ from PIL import Image as Picture
 from PIL import PngImagePlugin
 
 from .errors import FileError, InvalidImage
-from .image import AXES, ArrayLike, Image, guess_axes
+from .image import AXES, ArrayLike, Image, guess_axes, looks_coloured
 
 TIFF = (".tif", ".tiff", ".lsm", ".stk")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -291,10 +291,12 @@ def _named(
     rgb: bool = False,
 ) -> Image:
     """Return the Image of an array whose axes the file knows (`known`) or not; given `axes` win."""
-    axes = axes.lower() if axes else known or guess_axes(tuple(array.shape), rgb)
+    shape = tuple(array.shape)
+    rgb = rgb or (not (axes or known) and looks_coloured(shape))
+    axes = axes.lower() if axes else known or guess_axes(shape, rgb)
     sizes = tuple((spacing or {}).get(a, 1.0) for a in axes)
     sizes = tuple(s if 0 < s < float("inf") else 1.0 for s in sizes)
-    colour = rgb and "c" in axes and len(axes) == len(array.shape) and array.shape[axes.index("c")] in (3, 4)
+    colour = rgb and "c" in axes and len(axes) == len(shape) and shape[axes.index("c")] in (3, 4)
     return Image(array, axes, sizes, unit, stem(path), colour)
 
 

@@ -262,6 +262,17 @@ def guess_axes(shape: tuple[int, ...], rgb: bool = False, dims: int = 2) -> str:
     return "".join("c" if i == channel else names[i] for i in range(len(shape)))
 
 
+def looks_coloured(shape: tuple[int, ...]) -> bool:
+    """Tell whether an array of which nothing is known holds colours last, by the rule that napari shows images by.
+
+    Examples
+    --------
+    >>> looks_coloured((520, 696, 3)), looks_coloured((520, 696, 2)), looks_coloured((3, 520, 696))
+    (True, False, False)
+    """
+    return len(shape) > 2 and shape[-1] in (3, 4) and min(shape[-3:-1]) > 30
+
+
 def describe(image: Image, dims: int) -> str:
     """Say in words what a model of `dims` dimensions makes of an image: ``"3 time points of 2D images, 2 channels"``."""
     sizes = dict(zip(image.axes, image.shape, strict=True))
