@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 
 from napari_unet.engine.errors import InvalidImage, InvalidSettings
-from napari_unet.engine.files import open_image
+from napari_unet.engine.files import open_image, read_record
 from napari_unet.engine.image import Image
 from napari_unet.engine.inference import Segmented, estimate_diameter, relabel, segment
 from napari_unet.engine.lesson import Lesson
 from napari_unet.engine.model import Model, load_model_file
-from napari_unet.engine.regions import segment_by_regions
+from napari_unet.engine.regions import RegionsDone, segment_by_regions
 from napari_unet.engine.settings import BatchSettings, ObjectSettings, SegmentSettings
 from napari_unet.engine.zoom import Zoom, resampled
 
@@ -104,6 +104,25 @@ def test_tiles_and_regions_give_the_same_objects(diameter: int, tmp_path: Path) 
     regions = np.asarray(open_image(tmp_path / "labels.zarr").array[...])
     pairs = np.unique(np.stack([once.labels.ravel(), regions.ravel()]), axis=1)  # the numbers differ
     assert pairs.shape[1] == once.labels.max() + 1 == regions.max() + 1
+
+
+def test_a_resumed_run_by_regions_does_not_estimate_the_diameter_again(tmp_path: Path, monkeypatch) -> None:
+    estimated = []
+
+    def estimate(*args: object) -> int:
+        estimated.append(args)
+        return 16
+
+    monkeypatch.setattr("napari_unet.engine.regions.object_diameter", estimate)
+    image, settings = Image(hills((150, 190), 60), "yx"), BatchSettings(SegmentSettings(device="cpu"), block=32)
+    target = tmp_path / "labels.zarr"
+    events = segment_by_regions(image, bright(), settings, target, {})
+    for _ in range(9):
+        next(events)
+    events.close()
+    assert [*segment_by_regions(image, bright(), settings, target, {})][-1] == RegionsDone()
+    assert len(estimated) == 1
+    assert read_record(target)["diameter"] == 16
 
 
 def test_other_thresholds_are_tried_on_what_the_network_saw() -> None:

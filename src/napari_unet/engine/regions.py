@@ -307,14 +307,10 @@ class Run:
         self.items = list(image.items(spec.dims, settings.segment.channel, spec.in_channels))
         self.thresholds = settings.segment.objects or model.card.objects
         self._device, self.spread = device or settings.segment.device, spread
-        self.diameter = object_diameter(image, model, settings.segment)
-        self.zoom = Zoom.make(model.card, self.diameter, self.items[0].shape)
-        wanted = settings.block or BLOCK[spec.dims]
-        edge = _edge(self.zoom.full, wanted, spec.total_stride)
-        self.blocks = Blocks(self.zoom.full, edge)
+        full = self.items[0].shape
+        edge = _edge(full, settings.block or BLOCK[spec.dims], spec.total_stride)
+        self.blocks = Blocks(full, edge)
         """In which the labels are written."""
-        self.seen = Blocks(self.zoom.seen, _edge(self.zoom.seen, wanted, spec.total_stride))
-        """In which the network sees a plane or volume."""
         how = asdict(replace(settings, resume=True, ending=".zarr", workers=0, scheduler=""))
         key = {"model": model.card.content_hash, "settings": how, "source": source, "edge": edge}
         self.work = Work(work_folder(target), json.dumps(key, sort_keys=True, default=str), joined=joined)
@@ -329,6 +325,27 @@ class Run:
     def network(self) -> Levels | Executor:
         """The network, made ready when the first block needs it."""
         return network_for(self.model, self.settings.segment.tile, pick_device(self._device))
+
+    @cached_property
+    def diameter(self) -> int | None:
+        """Given or estimated, once, also when the run is resumed."""
+        if not self.work.has("diameter"):
+            found = object_diameter(self.image, self.model, self.settings.segment)
+            self.work.mark("diameter", found=np.array(json.dumps(found)))
+        given: int | None = json.loads(str(self.work.read("diameter")["found"]))
+        return given
+
+    @cached_property
+    def zoom(self) -> Zoom:
+        """How large the network sees the image."""
+        return Zoom.make(self.model.card, self.diameter, self.items[0].shape)
+
+    @cached_property
+    def seen(self) -> Blocks:
+        """In which the network sees a plane or volume."""
+        spec = self.model.card.spec
+        wanted = self.settings.block or BLOCK[spec.dims]
+        return Blocks(self.zoom.seen, _edge(self.zoom.seen, wanted, spec.total_stride))
 
     @cached_property
     def labels(self) -> LabelStore:
