@@ -56,6 +56,7 @@ from napari_unet.engine.model import Model, load_model_file
 from napari_unet.engine.objects import labels_from_maps
 from napari_unet.engine.replay import load_replay
 from napari_unet.engine.settings import TrainSettings
+from napari_unet.engine.tiling import canvas
 from napari_unet.engine.training import Sampler, Trained, loss, optimise
 from napari_unet.engine.transfer import in_3d, semantic_from
 
@@ -67,8 +68,6 @@ FIRST, THEN = 8, 4
 PEERS = ("forest", "rootpainter")
 FLIPPED = 0.3
 """Part of the strokes that lie in the test of the gate."""
-LOOKED_AT = {2: 48, 3: 16}
-"""Pixels mirrored around an image before the network sees it."""
 
 Array = NDArray[Any]
 
@@ -183,18 +182,17 @@ def start_model(parent: Model, task: Task) -> Model:
 
 
 class Predictor:
-    """A model at work on small images: mirrored once, computed in one pass."""
+    """A model at work on small images: computed in one pass."""
 
     def __init__(self, model: Model) -> None:
         self._card, self._executor = model.card, Executor(model.network, "cpu")
 
     def __call__(self, image: Array) -> NDArray[np.integer]:
         """Return labels: classes, or objects."""
-        pixels, stride = normalised(image, self._card), self._card.spec.total_stride
-        around = [0 if s == 1 else LOOKED_AT[image.ndim] for s in stride]
-        stop = tuple(-(-n // s) * s + a for n, s, a in zip(image.shape, stride, around, strict=True))
-        logits = self._executor(cut(pixels, tuple(-a for a in around), stop)[None])[0]
-        logits = logits[(slice(None), *(slice(a, a + n) for a, n in zip(around, image.shape, strict=True)))]
+        pixels = normalised(image, self._card)
+        end = canvas(self._card.spec, image.shape)
+        logits = self._executor(cut(pixels, (0,) * image.ndim, end)[None])[0]
+        logits = logits[(slice(None), *(slice(0, n) for n in image.shape))]
         if self._card.task == "objects":
             return labels_from_maps(1 / (1 + np.exp(-logits.clip(-60, 60))), self._card.objects)
         return logits.argmax(0)

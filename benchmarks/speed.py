@@ -11,7 +11,7 @@
 Every contestant has a process of its own, with the same network (base 32 in 2D, 16 in 3D, four poolings, random weights
 with statistics of random images) and the same image. Rounds are interleaved, and ratios are taken within a round, so
 that a busy machine slows all alike; CPU time counts for more than wall time. "differs" is the largest difference to one
-eager pass over the whole image (with the border that the contestant sees: mirrored or zeros),
+eager pass over the whole image (for bioimageio.core, which mirrors its border, over the mirrored one),
 relative to the largest logit; "labels" is the part of the pixels whose class changes. The rate counts what the network
 needs once for each pixel of the image, so whatever is computed twice lowers it; beside it stand a matrix product and a
 single convolution, measured in the same rounds: the machine's limit.
@@ -44,8 +44,8 @@ import numpy as np
 Run = Callable[[], Any]
 WARM = {2: 96, 3: 32}
 """Edge of the small image on which each contestant warms up, by dimensions."""
-CORNER = {2: 2048, 3: 64}
-"""Edge of what is compared with one pass over the mirrored image, by dimensions: more of a volume does not fit in memory."""
+CORNER = 2048
+"""Edge of what is compared with one pass over the mirrored image."""
 GROWTH = {2: (512, 1024, 2048, 4096, 8192, 16384), 3: (64, 128, 256, 512)}
 GATES = {2: 1.5, 3: 1.2}
 """Smallest ratio of CPU time, the better of MONAI's to ours, that any machine must reach, by dimensions."""
@@ -98,15 +98,17 @@ def ours(work: Work, image: np.ndarray) -> Run:
     """Level by level, as `segment` does on the CPU."""
     from napari_unet.engine.image import Image
     from napari_unet.engine.levels import Levels
-    from napari_unet.engine.tiling import TilePlan
+    from napari_unet.engine.tiling import TilePlan, canvas
 
     item = next(Image(image, "zyx"[-work.dims :]).items(work.dims))
     levels = Levels(network(work))
 
     def run() -> np.ndarray:
         result = np.empty((3, *image.shape), dtype=np.float32)
-        for tile in TilePlan.make(levels.spec, image.shape, levels.largest_block(image.shape)):
-            for part in levels.run(item.read_mirrored, tile.inner):
+        block = levels.largest_block(image.shape, canvas(levels.spec, image.shape))
+        plan = TilePlan.make(levels.spec, image.shape, block)
+        for tile in plan:
+            for part in levels.run(item.read_mirrored, tile.inner, plan.canvas):
                 if part is not None:
                     result[(slice(None), *part[0])] = part[1]
         return result
@@ -299,7 +301,7 @@ def contest(work: Work, names: list[str], rounds: int, folder: Path) -> dict[str
 
 
 def reference(work: Work, folder: Path) -> None:
-    """Save what one eager pass gives with zeros beyond the border, and of its corner what one gives with a mirrored image."""
+    """Save what one eager pass gives, and for the contestant that mirrors what it gives of the corner of a mirrored image."""
     import torch
 
     from napari_unet.engine.tiling import halo
@@ -307,12 +309,14 @@ def reference(work: Work, folder: Path) -> None:
     torch.set_num_threads(work.threads)
     image, net = picture(work.shape), network(work)
     margin = halo(net.spec)
-    corner = tuple(min(n, CORNER[work.dims]) for n in image.shape)
+    corner = tuple(min(n, CORNER) for n in image.shape)
     padded = np.pad(image, [(m, m) for m in margin], mode="reflect")
     padded = padded[tuple(slice(0, n + 2 * m) for n, m in zip(corner, margin, strict=True))]
     inner = tuple(slice(m, m + n) for m, n in zip(margin, corner, strict=True))
     with torch.inference_mode():
         np.save(folder / "zeros.npy", net(torch.from_numpy(image)[None, None])[0].numpy())
+        if work.dims == 3:
+            return
         np.save(folder / "mirrored.npy", net(torch.from_numpy(padded)[None, None])[0].numpy()[(slice(None), *inner)])
 
 
@@ -321,11 +325,6 @@ def difference(found: Path, expected: Path) -> tuple[float, float]:
     b = np.load(expected)
     a = np.load(found)[tuple(slice(0, n) for n in b.shape)]
     return float(np.abs(a - b).max() / np.abs(b).max()), float((a.argmax(0) != b.argmax(0)).mean())
-
-
-def mirrored(name: str) -> bool:
-    """Tell whether a contestant mirrors the image at its border."""
-    return name.startswith("ours") or name in PLANES_ONLY
 
 
 def operations(work: Work) -> float:
@@ -352,7 +351,7 @@ def compare(work: Work, rounds: int, names: list[str]) -> list[dict[str, Any]]:
         child.start()
         child.join()
         differences = {
-            n: difference(folder / f"{n}.npy", folder / ("mirrored.npy" if mirrored(n) else "zeros.npy"))
+            n: difference(folder / f"{n}.npy", folder / ("mirrored.npy" if n in PLANES_ONLY else "zeros.npy"))
             for n in names
             if n not in LIMITS
         }

@@ -10,14 +10,17 @@ from napari_unet.engine.card import UNetSpec
 from napari_unet.engine.errors import OutOfMemory
 from napari_unet.engine.image import Image
 from napari_unet.engine.levels import Extents, Levels, Map, cut
+from napari_unet.engine.tiling import canvas
 from napari_unet.engine.unet import UNet
 
 ONE_POOLING = UNetSpec(channels=(2, 4))
 BLOCK = (slice(0, 8), slice(8, 16))
+FAR = (None, None)
+"""The ends of a canvas that are far away."""
 
 
 def test_what_a_block_depends_on_by_hand() -> None:
-    extents = Extents.of(ONE_POOLING, BLOCK)
+    extents = Extents.of(ONE_POOLING, BLOCK, FAR)
     assert extents.outputs == (((0, 8), (8, 16)), ((-1, 5), (3, 9)))  # -2 to 10, halved
     assert extents.inputs == (
         ((-8, 16), (0, 24)),
@@ -27,9 +30,20 @@ def test_what_a_block_depends_on_by_hand() -> None:
     assert extents.skips == (((-2, 10), (6, 18)), ((-1, 5), (3, 9)))  # what the two convolutions of the block see
 
 
+def test_what_a_block_depends_on_ends_with_the_canvas() -> None:
+    extents = Extents.of(ONE_POOLING, BLOCK, (12, 100))
+    assert extents.ends == ((12, 100), (6, 50))
+    assert extents.outputs == (((0, 8), (8, 16)), ((0, 5), (3, 9)))
+    assert extents.inputs == (((0, 12), (0, 24)), ((0, 6), (1, 11)))
+    assert extents.encoded == (((0, 12), (2, 22)), ((0, 5), (3, 9)))
+    assert extents.skips == (((0, 10), (6, 18)), ((0, 5), (3, 9)))
+
+
 def test_memory_by_hand() -> None:
     image, pooled, skip = 24 * 24, 2 * 10 * 10, 2 * 12 * 12
-    assert Extents.of(ONE_POOLING, BLOCK).memory(ONE_POOLING) == 4 * (image + pooled + skip)  # while level 0 contracts
+    assert Extents.of(ONE_POOLING, BLOCK, FAR).memory(ONE_POOLING) == 4 * (
+        image + pooled + skip
+    )  # while level 0 contracts
 
 
 def test_the_memory_of_all_maps_is_never_more_than_announced(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +58,10 @@ def test_the_memory_of_all_maps_is_never_more_than_announced(monkeypatch: pytest
 
     monkeypatch.setattr(Map, "__init__", record)
     network, read = blank((40, 60, 50))
-    list(network.run(read, (slice(0, 40), slice(0, 60), slice(0, 50))))
-    assert most == network.memory((40, 60, 50))
+    end = canvas(network.spec, (40, 60, 50))
+    list(network.run(read, (slice(0, 40), slice(0, 60), slice(0, 50)), end))
+    assert most == Extents.of(network.spec, (slice(0, 40), slice(0, 60), slice(0, 50)), end).memory(network.spec)
+    assert network.memory((40, 60, 52), end) >= most
 
 
 def test_tiles_are_even_and_start_on_the_stride() -> None:
@@ -64,8 +80,9 @@ def test_there_are_as_many_steps_as_announced(shape: tuple[int, ...], monkeypatc
     monkeypatch.setitem(levels.VALUES, len(shape), 1 << 12)
     network, read = blank(shape)
     block = tuple(slice(0, n) for n in shape)
-    parts = list(network.run(read, block))
-    assert len(parts) == network.steps(block) > 10
+    end = canvas(network.spec, shape)
+    parts = list(network.run(read, block, end))
+    assert len(parts) == network.steps(block, end) > 10
     covered = np.zeros(shape, dtype=int)
     for part in parts:
         if part is not None:
@@ -77,27 +94,27 @@ def test_the_finest_tiles_in_view_come_first(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(levels.VALUES, 2, 1 << 12)  # tiles of 32 pixels
     network, read = blank((128, 128))
     view = (slice(70, 90), slice(0, 20))
-    first = next(filter(None, network.run(read, (slice(0, 128),) * 2, view)))
+    first = next(filter(None, network.run(read, (slice(0, 128),) * 2, (128, 128), view)))
     assert first[0] == (slice(64, 96), slice(0, 32))
 
 
 @pytest.mark.parametrize("block", [(100, 60), (52, 60), (52, 32), (4, 4)])
 def test_blocks_are_halved_until_they_fit(block: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     network, _ = blank((100, 57))
-    monkeypatch.setattr(levels, "MOST_MEMORY", network.memory(block))
-    assert network.largest_block((100, 57)) == block
+    monkeypatch.setattr(levels, "MOST_MEMORY", network.memory(block, (100, 60)))
+    assert network.largest_block((100, 57), (100, 60)) == block
 
 
 def test_a_budget_too_small_for_any_block_gives_the_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
     network, _ = blank((100, 57))
     monkeypatch.setattr(levels, "MOST_MEMORY", 1)
-    assert network.largest_block((100, 57)) == (4, 4)
+    assert network.largest_block((100, 57), (100, 60)) == (4, 4)
 
 
 @pytest.mark.parametrize("block", [(52, 60), (4, 4)])
 def test_a_given_budget_decides_the_size_of_blocks(block: tuple[int, int]) -> None:
     network, _ = blank((100, 57))
-    assert network.largest_block((100, 57), network.memory(block)) == block
+    assert network.largest_block((100, 57), (100, 60), network.memory(block, (100, 60))) == block
 
 
 @pytest.mark.parametrize("channels", [1, 4, 8])
@@ -112,7 +129,7 @@ def test_memory_that_runs_out_at_any_level_is_told(channels: int, monkeypatch: p
     monkeypatch.setattr(Map, "__init__", full)
     network, read = blank((64, 64))
     with pytest.raises(OutOfMemory, match="close other programs"):
-        list(network.run(read, (slice(0, 64),) * 2))
+        list(network.run(read, (slice(0, 64),) * 2, (64, 64)))
 
 
 def test_an_image_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,9 +141,8 @@ def test_an_image_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         parts.append((start, stop))
         return read(start, stop)
 
-    list(network.run(record, (slice(0, 64),) * 2))
-    assert parts[0] == ((-22, -22), (14, 14))  # 108 pixels with the context, in three parts of 36
-    assert len(parts) == 9
+    list(network.run(record, (slice(0, 64),) * 2, (64, 64)))
+    assert parts == [((y, x), (y + 32, x + 32)) for y in (0, 32) for x in (0, 32)]  # nothing beyond the image
 
 
 def test_valid_networks_and_other_devices_are_left_to_the_simple_way() -> None:

@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
+from napari_unet.engine import execution
 from napari_unet.engine.card import ModelCard, UNetSpec, read_card
 from napari_unet.engine.errors import InvalidModel, LibraryError, NapariUnetError, OutOfMemory
 from napari_unet.engine.image import Image
@@ -308,9 +309,10 @@ def test_what_claims_gigabytes_takes_few_megabytes(tmp_path: Path, content: byte
     assert int(megabytes) < 200
 
 
-def test_a_small_file_cannot_ask_for_more_memory_than_there_is() -> None:
-    """Its tiles must be thousands of voxels wide, for each depends on as many."""
+def test_a_small_file_cannot_ask_for_more_memory_than_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sees 64 voxels each way of the smallest image, for so much is pooled to one."""
     spec = UNetSpec(dims=3, channels=(8,) * 7, kernels=((5,) * 3,) * 7, norm="none")
     model = Model(ModelCard("wide", "semantic", spec), new_model(ModelCard("wide", "semantic", spec)).network)
+    monkeypatch.setattr(execution, "free_memory", lambda device: 100_000)
     with pytest.raises(OutOfMemory, match=r"GB of memory, and .* GB are free"):
         list(segment(Image(np.eye(8, dtype=np.float32).reshape(1, 8, 8), "zyx"), model, SegmentSettings(device="cpu")))

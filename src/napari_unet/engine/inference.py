@@ -25,7 +25,7 @@ from .model import Model
 from .objects import labels_from_maps
 from .settings import ObjectSettings, SegmentSettings
 from .steps import applied, measured
-from .tiling import TilePlan, block_around, halo
+from .tiling import TilePlan, block_around, canvas, halo
 from .unet import UNet
 from .zoom import Zoom, check_diameter
 
@@ -224,7 +224,7 @@ def segment(
 ) -> Iterator[Started | TileDone | ItemDone | Segmented]:
     """Segment an image; the last event carries the result. To cancel, close the generator.
 
-    Every plane (2D model) or volume (3D model) is mirrored once at its border and computed in tiles that together give
+    Every plane (2D model) or volume (3D model) is computed in tiles that together give
     what one pass over the whole would give: level by level on the CPU (see `levels`), else, and with a given size of
     tiles, tile by tile through the whole network. When memory runs out the tiles are halved, down to SMALLEST_TILE.
 
@@ -396,11 +396,13 @@ def network_for(model: Model, tile: int | None, device: str) -> Levels | Executo
     return Executor(network, device)
 
 
-def tile_size(network: Levels | Executor, settings: SegmentSettings, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return in what an image of a shape is computed, from the memory where no size is wanted."""
+def tile_size(
+    network: Levels | Executor, settings: SegmentSettings, shape: tuple[int, ...], part: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """Return in what an image of a shape, or a part of it, is computed, from the memory where no size is wanted."""
     budget = None if settings.memory is None else int(1e9 * settings.memory)
     if isinstance(network, Levels):
-        return network.largest_block(shape, budget)
+        return network.largest_block(part or shape, canvas(network.spec, shape), budget)
     return (settings.tile,) * len(shape) if settings.tile else network.largest_tile(halo(network.spec), budget)
 
 
@@ -409,8 +411,9 @@ def _blocks(network: Levels, plan: TilePlan, seen: tuple[slice, ...] | None, pre
     if seen is None:
         return [tile.inner for tile in plan]
     blocks = [tile.inner for tile in plan.nearest_first(seen)]
-    if preview and len(plan.shape) == 2 and math.prod(plan.shape) > 4 * PREVIEW**2:
-        blocks.insert(0, block_around(network.spec, plan.shape, seen, PREVIEW))
+    shape = tuple(s.stop for s in plan.region)
+    if preview and len(shape) == 2 and math.prod(shape) > 4 * PREVIEW**2:
+        blocks.insert(0, block_around(network.spec, shape, seen, PREVIEW))
     return blocks
 
 
@@ -418,7 +421,7 @@ def _steps(network: Levels | Executor, plan: TilePlan, seen: tuple[slice, ...] |
     """Return how many tiles a plane or volume takes; `seen` if it is the one in view."""
     if isinstance(network, Executor):
         return len(plan)
-    return sum(network.steps(block) for block in _blocks(network, plan, seen, preview=True))
+    return sum(network.steps(block, plan.canvas) for block in _blocks(network, plan, seen, preview=True))
 
 
 def _parts(
@@ -431,7 +434,7 @@ def _parts(
             yield tile.inner, logits
     else:
         for block in _blocks(network, plan, seen, preview):
-            yield from network.run(read, block, seen)
+            yield from network.run(read, block, plan.canvas, seen)
 
 
 def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:

@@ -9,8 +9,9 @@
 A tile that goes through the whole network needs the context of the whole network: 96 pixels on each side for four
 poolings, and the convolutions over that rim are thrown away. Here all tiles of a level are done before the next level
 begins, so a tile needs the context of one level only (two pixels on each side), and what lies in the rim is computed
-once. No convolution is padded: of each level just that is computed which the block depends on (`tiling.needs`). So the
-result is that of one pass over the whole mirrored image, up to the rounding of float32.
+once. Of each level just that is computed which the block depends on (`tiling.needs`), and zeros are put around it only
+where the canvas ends, before each convolution, as the network's own padding does. So the result is that of one pass over
+the whole image, up to the rounding of float32.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .card import UNetSpec
 from .execution import CHANNELS_LAST, check_memory, device_errors, free_memory, ready
 from .kernels import with_faster_kernels
 from .team import Team
-from .tiling import Interval, context, needs
+from .tiling import CONVOLUTIONS, Canvas, Interval, clipped, context, needs, sizes
 from .unet import POOL, UNet
 
 VALUES = {2: 1 << 20, 3: 1 << 22}
@@ -54,19 +56,25 @@ class Extents:
     skips: tuple[Box, ...]
     """What of the encoded is kept: the expanding convolutions of a level see less than the next level is pooled from."""
     outputs: tuple[Box, ...]
+    ends: tuple[Canvas, ...]
+    """Of the canvas, at each level; None: there is more on both sides of the block."""
 
     @classmethod
-    def of(cls, spec: UNetSpec, block: tuple[slice, ...]) -> Extents:
-        """Return the extents for a block whose corner lies on the pooling grids."""
-        axes = [needs(spec, axis, s.start, s.stop) for axis, s in enumerate(block)]
+    def of(cls, spec: UNetSpec, block: tuple[slice, ...], canvas: Canvas) -> Extents:
+        """Return the extents for a block whose corner lies on the pooling grids, on a canvas (or far from its ends)."""
+        axes = [needs(spec, axis, s.start, s.stop, n) for axis, (s, n) in enumerate(zip(block, canvas, strict=True))]
         inputs = tuple(zip(*(a[0] for a in axes), strict=True))
         outputs = tuple(zip(*(a[1] for a in axes), strict=True))
         encoded = tuple(times(box, stride) for box, stride in zip(inputs[1:], spec.strides, strict=True))
+        depth = len(spec.channels)
+        ends = tuple(
+            zip(*([None] * depth if n is None else sizes(spec, axis, n) for axis, n in enumerate(canvas)), strict=True)
+        )
         skips = tuple(
-            tuple(context(spec, level, axis, interval) for axis, interval in enumerate(box))
+            tuple(clipped(context(spec, level, axis, i), ends[level][axis]) for axis, i in enumerate(box))
             for level, box in enumerate(outputs[:-1])
         )
-        return cls(inputs, (*encoded, outputs[-1]), (*skips, outputs[-1]), outputs)
+        return cls(inputs, (*encoded, outputs[-1]), (*skips, outputs[-1]), outputs, ends)
 
     def memory(self, spec: UNetSpec) -> int:
         """Return the bytes of all maps at the worst moment; those of the tile under way come on top."""
@@ -173,6 +181,12 @@ class _Maps:
             self.outputs[level] = Map(self.spec.channels[level], self.extents.outputs[level])
 
 
+def parts(block: Any) -> list[Any]:
+    """Cut the layers of a level into its convolutions, each with what follows it."""
+    each = len(block) // CONVOLUTIONS
+    return [block[i * each : (i + 1) * each] for i in range(CONVOLUTIONS)]
+
+
 class Levels:
     """A "same" U-Net made ready to run level by level on the CPU."""
 
@@ -184,38 +198,41 @@ class Levels:
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 module.padding = (0,) * self.spec.dims
         with_faster_kernels(self._network).to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._encoder = [parts(block) for block in self._network.encoder]
+        self._decoder = [parts(block) for block in self._network.decoder]
 
     @staticmethod
     def can_run(spec: UNetSpec, device: str) -> bool:
         """Tell whether a network can run level by level on a device."""
         return device == "cpu" and spec.padding == "same" and len(spec.channels) > 1
 
-    def memory(self, shape: tuple[int, ...]) -> int:
-        """Return the bytes that a block of a shape takes."""
-        return Extents.of(self.spec, tuple(slice(0, n) for n in shape)).memory(self.spec)
+    def memory(self, shape: tuple[int, ...], canvas: Canvas) -> int:
+        """Return the bytes that a block of a shape takes, wherever it lies on a canvas."""
+        ends = tuple(n if n is not None and m >= n else None for m, n in zip(shape, canvas, strict=True))
+        return Extents.of(self.spec, tuple(slice(0, n) for n in shape), ends).memory(self.spec)
 
-    def steps(self, block: tuple[slice, ...]) -> int:
+    def steps(self, block: tuple[slice, ...], canvas: Canvas) -> int:
         """Return how many parts are read and how many tiles there are at all levels together."""
-        extents = Extents.of(self.spec, block)
+        extents = Extents.of(self.spec, block, canvas)
         depth = len(self.spec.strides)
         reading = len(self._parts_read(extents))
         encoding = sum(len(self._encoder_tiles(extents, level)) for level in range(depth + 1))
         return reading + encoding + sum(len(self._decoder_tiles(extents, level)) for level in range(depth))
 
-    def largest_block(self, shape: tuple[int, ...], budget: int | None = None) -> tuple[int, ...]:
+    def largest_block(self, shape: tuple[int, ...], canvas: Canvas, budget: int | None = None) -> tuple[int, ...]:
         """Return the size of the blocks in which an image is computed: halved until one fits.
 
         Parameters
         ----------
-        shape
-            Of the image.
+        shape, canvas
+            Of the image, or of the part of it that is computed, and of the whole as the network sees it.
         budget
             Bytes that it may take; None: a quarter of the free memory, at most MOST_MEMORY.
         """
         if budget is None:
             budget = min(MOST_MEMORY, free_memory("cpu") // 4)
         block = [-(-n // s) * s for n, s in zip(shape, self.spec.total_stride, strict=True)]
-        while self.memory(tuple(block)) > budget and any(
+        while self.memory(tuple(block), canvas) > budget and any(
             n > s for n, s in zip(block, self.spec.total_stride, strict=True)
         ):
             axis = max(range(len(block)), key=lambda a: block[a] / self.spec.total_stride[a])
@@ -224,7 +241,11 @@ class Levels:
         return tuple(block)
 
     def run(
-        self, read: Read, block: tuple[slice, ...], in_view: tuple[slice, ...] | None = None
+        self,
+        read: Read,
+        block: tuple[slice, ...],
+        canvas: Canvas,
+        in_view: tuple[slice, ...] | None = None,
     ) -> Iterator[Part | None]:
         """Compute a block of the output, level by level.
 
@@ -237,11 +258,13 @@ class Levels:
             Gives normalised pixels ``(c, *spatial)`` from start to stop.
         block
             Its corner lies on the pooling grids.
+        canvas
+            See `tiling.canvas`.
         in_view
             The finest tiles nearest to its middle come first.
         """
-        check_memory(self.memory(tuple(s.stop - s.start for s in block)))
-        extents, depth = Extents.of(self.spec, block), len(self.spec.strides)
+        extents, depth = Extents.of(self.spec, block, canvas), len(self.spec.strides)
+        check_memory(extents.memory(self.spec))
         with device_errors("cpu"), Team() as team:
             maps = _Maps(self.spec, extents)
             for box in self._parts_read(extents):
@@ -260,8 +283,10 @@ class Levels:
 
     @torch.inference_mode()
     def _encode(self, maps: _Maps, level: int, box: Box) -> None:
-        x = maps.inputs[level][self._around(level, box)].contiguous(memory_format=self._layout)
-        x = self._network.encoder[level](x)
+        ends = maps.extents.ends[level]
+        around = self._around(level, box, ends)
+        x = maps.inputs[level][around].contiguous(memory_format=self._layout)
+        x = self._convolve(self._encoder[level], level, x, around, box, ends)
         kept = overlap(box, maps.skips[level].box)
         if size(kept):
             maps.skips[level][kept] = x[:, :, *within(kept, box)]
@@ -272,18 +297,38 @@ class Levels:
 
     @torch.inference_mode()
     def _decode(self, maps: _Maps, level: int, box: Box) -> Part | None:
-        around, stride = self._around(level, box), self.spec.strides[level]
+        ends, stride = maps.extents.ends[level], self.spec.strides[level]
+        around = self._around(level, box, ends)
         deep = tuple((low // s, -(-high // s)) for (low, high), s in zip(around, stride, strict=True))
         up = self._network.up[level](maps.outputs[level + 1][deep].contiguous(memory_format=self._layout))
         up = up[:, :, *within(around, times(deep, stride))]
-        x = self._network.decoder[level](torch.cat([maps.skips[level][around], up], dim=1))
+        x = torch.cat([maps.skips[level][around], up], dim=1)
+        x = self._convolve(self._decoder[level], level, x, around, box, ends)
         if level:
             maps.outputs[level][box] = x
             return None
         return tuple(slice(*interval) for interval in box), self._network.head(x)[0].numpy()
 
-    def _around(self, level: int, box: Box) -> Box:
-        return tuple(context(self.spec, level, axis, interval) for axis, interval in enumerate(box))
+    def _convolve(self, convolutions: list[Any], level: int, x: Tensor, here: Box, box: Box, ends: Canvas) -> Tensor:
+        """Return what a level makes of `box` from what it was given of `here`, with zeros beyond the ends of the canvas."""
+        reach = [k // 2 for k in self.spec.kernels[level]]
+        for left, part in zip(reversed(range(CONVOLUTIONS)), convolutions, strict=True):
+            wanted = tuple(
+                clipped((low - left * r, high + left * r), end)
+                for (low, high), r, end in zip(box, reach, ends, strict=True)
+            )
+            beyond = [
+                (have[0] - (low - r), high + r - have[1])
+                for have, (low, high), r in zip(here, wanted, reach, strict=True)
+            ]
+            if any(map(any, beyond)):
+                x = F.pad(x, [n for axis in reversed(beyond) for n in axis])
+            x, here = part(x), wanted
+        return x
+
+    def _around(self, level: int, box: Box, ends: Canvas) -> Box:
+        around = (context(self.spec, level, axis, interval) for axis, interval in enumerate(box))
+        return tuple(clipped(interval, end) for interval, end in zip(around, ends, strict=True))
 
     def _edge(self, level: int) -> int:
         return int((VALUES[self.spec.dims] / self.spec.channels[level]) ** (1 / self.spec.dims))

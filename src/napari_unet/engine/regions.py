@@ -59,7 +59,7 @@ from .model import Model
 from .objects import SEED, SMOOTHING, inwardness, labels_from_maps
 from .settings import BatchSettings
 from .storage import write_atomically
-from .tiling import Tile, TilePlan
+from .tiling import Canvas, Tile, TilePlan
 from .zoom import Zoom
 
 BLOCK = {2: 2048, 3: 128}
@@ -533,17 +533,17 @@ class _Part(ABC):
     def _tiles(self, index: Index, following: Index | None) -> Iterator[Part]:
         """Run the network on a block; yields where a tile lies and its logits, all again when memory ran out."""
         spec, network, settings = self.run.model.card.spec, self.run.network, self.run.settings.segment
-        size = tile_size(network, settings, tuple(s.stop - s.start for s in self.blocks.region(index)))
+        part = tuple(s.stop - s.start for s in self.blocks.region(index))
+        size = tile_size(network, settings, self.blocks.shape, part)
         while True:
             tiles = self._plan(index, size)
-            order = [
-                _reach(network, tile) for tile in (*tiles, *(self._plan(following, size)[:1] if following else ()))
-            ]
+            first_of_next = [next(iter(self._plan(following, size)))] if following else []
+            order = [_reach(network, tile, tiles.canvas) for tile in (*tiles, *first_of_next)]
             read = partial(self._read, dict(itertools.pairwise(order)))
             try:
                 for tile in tiles:
                     if isinstance(network, Levels):
-                        yield from filter(None, network.run(read, tile.inner))
+                        yield from filter(None, network.run(read, tile.inner, tiles.canvas))
                     else:
                         yield from ((done.inner, logits) for done, logits in run_tiles(network, read, [tile]))
                 return
@@ -567,10 +567,8 @@ class _Part(ABC):
         where = self.item.region(block)
         return self.run.unlinked, where, self.run.zoom.labels(read, block).reshape([s.stop - s.start for s in where])
 
-    def _plan(self, index: Index, size: tuple[int, ...]) -> list[Tile]:
-        block = self.blocks.region(index)
-        plan = TilePlan.make(self.run.model.card.spec, tuple(s.stop - s.start for s in block), size)
-        return [_moved(tile, block) for tile in plan]
+    def _plan(self, index: Index, size: tuple[int, ...]) -> TilePlan:
+        return TilePlan.make(self.run.model.card.spec, self.blocks.shape, size, self.blocks.region(index))
 
     def _read(
         self, follows: dict[tuple[Index, Index], tuple[Index, Index]], start: Index, stop: Index
@@ -800,19 +798,9 @@ def _within(region: Region, outer: Region) -> Region:
     return tuple(slice(r.start - o.start, r.stop - o.start) for r, o in zip(region, outer, strict=True))
 
 
-def _reach(network: Levels | Executor, tile: Tile) -> tuple[Index, Index]:
+def _reach(network: Levels | Executor, tile: Tile, canvas: Canvas) -> tuple[Index, Index]:
     """Return where the pixels start and stop that a tile is computed from."""
     if isinstance(network, Executor):
         return tile.start, tile.stop
-    low, high = zip(*Extents.of(network.spec, tile.inner).inputs[0], strict=True)
+    low, high = zip(*Extents.of(network.spec, tile.inner, canvas).inputs[0], strict=True)
     return low, high
-
-
-def _moved(tile: Tile, block: Region) -> Tile:
-    """Return a tile planned for a block, in the coordinates of the image."""
-    return Tile(
-        inner=tuple(slice(s.start + b.start, s.stop + b.start) for s, b in zip(tile.inner, block, strict=True)),
-        start=tuple(n + b.start for n, b in zip(tile.start, block, strict=True)),
-        stop=tuple(n + b.start for n, b in zip(tile.stop, block, strict=True)),
-        crop=tile.crop,
-    )

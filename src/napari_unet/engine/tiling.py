@@ -2,16 +2,19 @@
 
 ::
 
-      outer (read, mirrored beyond the image)
+      outer (what the network sees)
     ┌───────────────────────┐      inner: what a tile contributes; starts on a multiple of the total stride,
     │  before               │             so that every tile pools on the same grid
     │   ┌───────────────┐   │      before, after: the context (halo) that the inner part depends on
     │   │     inner     │   │
     │   └───────────────┘   │      The network sees `outer`, and of its output only `inner` is kept:
-    │                 after │      the result is that of one pass over the whole mirrored image.
+    │                 after │      the result is that of one pass over the whole image.
     └───────────────────────┘
 
-The strategy is that of Ronneberger et al. 2015 (Figure 2); the conditions under which it is exact are in the docs.
+What lies beyond the image depends on the network. One with padded ("same") convolutions is given none of it: its own
+zeros surround the image as they surrounded every patch it learned from, and tiles at the border are moved inward to the
+`canvas`, the image rounded up to the total stride. For "valid" convolutions, and for networks of other programs, the image is
+mirrored, as in Ronneberger et al. 2015 (Figure 2). The conditions under which tiles are exact are in the docs.
 """
 
 from __future__ import annotations
@@ -29,13 +32,35 @@ CONVOLUTIONS = 2
 
 
 Interval = tuple[int, int]
+Canvas = tuple[int | None, ...]
+"""What a network sees of a whole image, from 0 to so many pixels on each axis; None: what lies beyond too, mirrored."""
 
 
-def needs(spec: UNetSpec, axis: int, start: int, stop: int) -> tuple[list[Interval], list[Interval]]:
+def canvas(spec: Spec, shape: tuple[int, ...]) -> Canvas:
+    """Return the canvas of an image of a shape."""
+    if isinstance(spec, ForeignSpec) or spec.padding == "valid":
+        return (None,) * spec.dims
+    return tuple(-(-n // s) * s for n, s in zip(shape, spec.total_stride, strict=True))
+
+
+def sizes(spec: UNetSpec, axis: int, size: int) -> list[int]:
+    """Return the size of each level, along one axis, for a canvas of a size."""
+    return [size // math.prod(stride[axis] for stride in spec.strides[:level]) for level in range(len(spec.channels))]
+
+
+def clipped(interval: Interval, size: int | None) -> Interval:
+    """Return the part of an interval that lies in ``[0, size)``; None: endless."""
+    return interval if size is None else (max(0, interval[0]), min(size, interval[1]))
+
+
+def needs(
+    spec: UNetSpec, axis: int, start: int, stop: int, size: int | None = None
+) -> tuple[list[Interval], list[Interval]]:
     """Return what the output interval ``[start, stop)`` of a "same" U-Net depends on at each level, along one axis.
 
     Interval arithmetic from the head back to the input. Coordinates are those of the level, counted from a pixel where
     the pooling grids of all levels start. The skip that joins at a level lies within what the next level is pooled from.
+    A canvas of a `size` ends there; None: far from its ends.
 
     Returns
     -------
@@ -44,15 +69,16 @@ def needs(spec: UNetSpec, axis: int, start: int, stop: int) -> tuple[list[Interv
         ones (at the deepest level, which has none: the contracting ones).
     """
     depth = len(spec.channels) - 1
+    ends = [None] * (depth + 1) if size is None else sizes(spec, axis, size)
     outputs = [(start, stop)]
     for level in range(depth):
-        low, high = context(spec, level, axis, outputs[level])
+        low, high = clipped(context(spec, level, axis, outputs[level]), ends[level])
         stride = spec.strides[level][axis]
         outputs.append((low // stride, -(-high // stride)))
-    inputs = [context(spec, depth, axis, outputs[depth])]
+    inputs = [clipped(context(spec, depth, axis, outputs[depth]), ends[depth])]
     for level in reversed(range(depth)):
         low, high = (n * spec.strides[level][axis] for n in inputs[0])
-        inputs.insert(0, context(spec, level, axis, (low, high)))
+        inputs.insert(0, clipped(context(spec, level, axis, (low, high)), ends[level]))
     return inputs, outputs
 
 
@@ -129,19 +155,21 @@ class Tile:
     start: tuple[int, ...]
     """First pixel read on each axis; below 0 means mirrored."""
     stop: tuple[int, ...]
-    """One past the last pixel read; may lie over the border."""
+    """One past the last pixel read; may lie over the border, mirrored too."""
     crop: tuple[slice, ...]
     """The kept part within the network's output."""
 
 
 @dataclass(frozen=True, slots=True)
 class TilePlan:
-    """How an image of `shape` is cut into tiles of equal outer size.
+    """How an image, or a region of one, is cut into tiles of equal outer size.
 
     Parameters
     ----------
-    shape
-        Spatial shape of the image.
+    region
+        What is cut; it starts on multiples of the total stride.
+    canvas
+        See `tiling.canvas`: no tile reaches beyond it.
     step
         Size of the inner part on each axis; a multiple of the total stride.
     before, after
@@ -150,50 +178,50 @@ class TilePlan:
         How many pixels of the network's output lie before the inner part.
     """
 
-    shape: tuple[int, ...]
+    region: tuple[slice, ...]
+    canvas: Canvas
     step: tuple[int, ...]
     before: tuple[int, ...]
     after: tuple[int, ...]
     lead: tuple[int, ...]
 
     @classmethod
-    def make(cls, spec: Spec, shape: tuple[int, ...], tile: tuple[int, ...]) -> TilePlan:
+    def make(
+        cls, spec: Spec, shape: tuple[int, ...], tile: tuple[int, ...], region: tuple[slice, ...] | None = None
+    ) -> TilePlan:
         """Plan tiles whose inner part is about `tile`: rounded down to the stride, evened out, no larger than the image.
+
+        They cover a region of an image of a `shape`; None: all of it.
 
         Raises
         ------
         InvalidSettings
             If `tile` is smaller than the total stride.
         """
+        region = region or tuple(slice(0, n) for n in shape)
         if isinstance(spec, ForeignSpec):
-            return cls._foreign(spec, shape, tile)
-        margin = halo(spec)
-        step, before, after, lead = [], [], [], []
-        for axis, (size, wanted, stride) in enumerate(zip(shape, tile, spec.total_stride, strict=True)):
-            inner = _evened_out(size, wanted, stride)
-            if spec.padding == "valid":
-                outer = next(
-                    n for n in itertools.count(inner + 2 * margin[axis]) if (valid_output(spec, axis, n) or 0) >= inner
-                )
-                before.append(margin[axis])
-                after.append(outer - inner - margin[axis])
-                lead.append(0)
-            else:
-                before.append(margin[axis])
-                after.append(margin[axis])
-                lead.append(margin[axis])
+            return cls._foreign(spec, region, tile)
+        margin, limit = halo(spec), canvas(spec, shape)
+        step, after = [], []
+        for axis, (part, wanted, stride) in enumerate(zip(region, tile, spec.total_stride, strict=True)):
+            inner = _evened_out(part.stop - part.start, wanted, stride)
             step.append(inner)
-        return cls(shape, tuple(step), tuple(before), tuple(after), tuple(lead))
+            outer = inner + 2 * margin[axis]
+            if spec.padding == "valid":
+                outer = next(n for n in itertools.count(outer) if (valid_output(spec, axis, n) or 0) >= inner)
+            after.append(outer - inner - margin[axis])
+        lead = (0,) * spec.dims if spec.padding == "valid" else margin
+        return cls(region, limit, tuple(step), margin, tuple(after), lead)
 
     @classmethod
-    def _foreign(cls, spec: ForeignSpec, shape: tuple[int, ...], tile: tuple[int, ...]) -> TilePlan:
+    def _foreign(cls, spec: ForeignSpec, region: tuple[slice, ...], tile: tuple[int, ...]) -> TilePlan:
         step, after = [], []
         before = halo(spec)
-        for axis, (size, wanted, stride) in enumerate(zip(shape, tile, spec.total_stride, strict=True)):
+        for axis, (part, wanted, stride) in enumerate(zip(region, tile, spec.total_stride, strict=True)):
             smallest, grows = spec.smallest[axis], spec.step[axis]
             behind = _foreign_margins(spec, axis)[1]
             if grows:
-                inner = _evened_out(size, wanted, stride)
+                inner = _evened_out(part.stop - part.start, wanted, stride)
                 outer = smallest + max(0, -(-(before[axis] + inner + behind - smallest) // grows)) * grows
             else:
                 outer, room = smallest, smallest - before[axis] - behind
@@ -201,25 +229,32 @@ class TilePlan:
             step.append(inner)
             after.append(outer - inner - before[axis])
         lead = tuple(b - e for b, e in zip(before, spec.eaten, strict=True))
-        return cls(shape, tuple(step), before, tuple(after), lead)
+        return cls(region, (None,) * spec.dims, tuple(step), before, tuple(after), lead)
 
     @property
     def outer(self) -> tuple[int, ...]:
         """Shape of what the network sees."""
-        return tuple(a + b + c for a, b, c in zip(self.before, self.step, self.after, strict=True))
+        full = (a + b + c for a, b, c in zip(self.before, self.step, self.after, strict=True))
+        return tuple(n if end is None else min(n, end) for n, end in zip(full, self.canvas, strict=True))
 
     def __len__(self) -> int:
-        return math.prod(math.ceil(n / s) for n, s in zip(self.shape, self.step, strict=True))
+        return math.prod(-(-(r.stop - r.start) // s) for r, s in zip(self.region, self.step, strict=True))
 
     def __iter__(self) -> Iterator[Tile]:
-        starts = (range(0, n, s) for n, s in zip(self.shape, self.step, strict=True))
+        outer = self.outer
+        lost = tuple(b - k for b, k in zip(self.before, self.lead, strict=True))  # on each side, by the network
+        starts = (range(r.start, r.stop, s) for r, s in zip(self.region, self.step, strict=True))
         for origin in itertools.product(*starts):
-            inner = tuple(slice(o, min(o + s, n)) for o, s, n in zip(origin, self.step, self.shape, strict=True))
+            inner = tuple(slice(o, min(o + s, r.stop)) for o, s, r in zip(origin, self.step, self.region, strict=True))
+            start = tuple(
+                o - b if end is None else max(0, min(o - b, end - n))
+                for o, b, n, end in zip(origin, self.before, outer, self.canvas, strict=True)
+            )
             yield Tile(
                 inner=inner,
-                start=tuple(o - b for o, b in zip(origin, self.before, strict=True)),
-                stop=tuple(o + s + a for o, s, a in zip(origin, self.step, self.after, strict=True)),
-                crop=tuple(slice(k, k + s.stop - s.start) for k, s in zip(self.lead, inner, strict=True)),
+                start=start,
+                stop=tuple(a + n for a, n in zip(start, outer, strict=True)),
+                crop=tuple(slice(i.start - a - k, i.stop - a - k) for i, a, k in zip(inner, start, lost, strict=True)),
             )
 
     def nearest_first(self, region: tuple[slice, ...]) -> list[Tile]:
