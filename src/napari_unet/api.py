@@ -53,7 +53,7 @@ def estimate_diameter(
     >>> import numpy as np, napari_unet as nu
     >>> y, x = np.mgrid[:120, :120] % 40 - 20
     >>> nu.estimate_diameter((np.hypot(y, x) < 12).astype(float), "nuclei", device="cpu")
-    24
+    23
     """
     image, model = _opened(image, model, axes)
     return estimated(image, model, SegmentSettings(**settings))
