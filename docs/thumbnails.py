@@ -14,6 +14,7 @@ from skimage.segmentation import mark_boundaries
 import napari_unet as nu
 from napari_unet import samples
 from napari_unet.engine.library import PICTURE, SHIPPED
+from napari_unet.samples import drawn
 
 YELLOW, BLUE = (1, 0.8, 0.2), (102, 204, 238)
 MIDDLE = 250, 330
@@ -36,6 +37,12 @@ def main() -> None:
     grey = (pixels / pixels.max()).astype(np.float32) ** 0.6
     labels = nu.segment(image, "nuclei", device="cpu")
     shown(grey, labels, MIDDLE, 1).save(SHIPPED / "nuclei.png", optimize=True)
+
+    membranes, _ = drawn.membranes()
+    walls = np.asarray(membranes.array, dtype=np.float32)
+    found = nu.segment(membranes, "cells", device="cpu")
+    middle = walls.shape[0] // 2, walls.shape[1] // 2
+    shown((walls - walls.min()) / np.ptp(walls), found, middle, 1).save(SHIPPED / "cells.png", optimize=True)
 
     places = np.argwhere(labels)
     nearest = labels[tuple(places[((places - MIDDLE) ** 2).sum(axis=1).argmin()])]

@@ -122,7 +122,10 @@ def main() -> None:
         task="objects",
         spec=UNetSpec(out_channels=3),
         classes=("background", "nucleus"),
-        description="Nuclei in 2D: fluorescence and H&E. One channel; grey is made from RGB.",
+        description=(
+            "Nuclei in 2D: fluorescence and H&E. One channel; grey is made from RGB. Average precision at an IoU of 0.5 "
+            "is 0.83 in fluorescence and 0.48 in H&E of plates it never saw. For whole cells choose `cells`."
+        ),
         licence="CC0 (BBBC038, Data Science Bowl 2018; Caicedo et al. 2019)",
     )
     rows, annotations, signatures, ledger, diameters = read_rows(options.data), [], [], [], []

@@ -293,13 +293,13 @@ def test_it_lives_in_the_library_like_any_model(cells, library: Library, tmp_pat
     card = library.find("Cells of somebody").card
     assert (card.licence, card.cite) == ("MIT", "Body: Cells (2024) 10.1000/182")
     assert card.source == "cells.zip (bioimage.io package) by A. Body"
-    assert library.rename("Cells of somebody", "cells").card.content_hash == card.content_hash
-    exported = export_model(library, library.find("cells"), tmp_path / "again.onnx")
+    assert library.rename("Cells of somebody", "theirs").card.content_hash == card.content_hash
+    exported = export_model(library, library.find("theirs"), tmp_path / "again.onnx")
     assert exported.read_bytes() == cells["weights.onnx"]
-    copied = export_model(library, library.find("cells"), tmp_path / "again.safetensors")
+    copied = export_model(library, library.find("theirs"), tmp_path / "again.safetensors")
     assert Library(tmp_path / "other").import_file(copied).card.content_hash == card.content_hash
     with pytest.raises(LibraryError, match="came from another program: pass its own package on"):
-        export_model(library, library.find("cells"), tmp_path / "again.zip")
+        export_model(library, library.find("theirs"), tmp_path / "again.zip")
 
 
 def covered(tmp_path: Path, cells: dict[str, bytes], cover: bytes) -> Path:
@@ -315,7 +315,7 @@ def png(*size: int) -> bytes:
 
 def test_its_cover_becomes_its_picture(cells, library: Library, tmp_path: Path) -> None:
     import_model(library, covered(tmp_path, cells, png(640, 320)))
-    entry = library.rename("Cells of somebody", "cells")
+    entry = library.rename("Cells of somebody", "theirs")
     with Picture.open(zoo.io.BytesIO(library.picture(entry))) as picture:
         assert (picture.size, picture.getpixel((80, 40))) == ((160, 80), (250, 20, 30))
 
