@@ -46,6 +46,8 @@ PART = {2: 1024, 3: 128}
 """Edge of the part in the middle that is looked at, by the dimensions of the model."""
 LOOKS = (8, 4, 2, 1)
 """How many times smaller the model sees the image; the smallest first."""
+WIDEST = 160
+"""No wider: where the pixels are that coarse, clusters look like objects."""
 LEAST = 0.5
 """A look is believed if what it finds is at least so many times as wide as what the model knows."""
 
@@ -337,7 +339,7 @@ def _part_of(values: NDArray[Any], outer: tuple[slice, ...], region: tuple[slice
 def estimate_diameter(image: Image, model: Model, settings: SegmentSettings = SegmentSettings()) -> int:
     """Estimate how wide the objects of an image are, for `SegmentSettings.diameter`.
 
-    The middle of the middle plane (or volume) is segmented at up to four sizes, the smallest first. Objects that are
+    The middle of the middle plane (or volume) is segmented at up to four sizes, the coarsest first. Objects that are
     seen too small vanish or melt together to something small, those that are seen too large break to pieces; so the
     first look that finds objects about as wide as the model knows is believed.
 
@@ -371,6 +373,8 @@ def estimate_diameter(image: Image, model: Model, settings: SegmentSettings = Se
     plain = replace(settings, channel=None, objects=thresholds, probabilities=False, tile=None)
     for look in LOOKS:
         known = round(card.diameter * look)
+        if known > WIDEST:
+            continue
         *_, last = segment(part, model, replace(plain, diameter=known))
         assert isinstance(last, Segmented)
         if (width := median_diameter(last.labels, dims)) >= LEAST * known:
