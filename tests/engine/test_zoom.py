@@ -72,6 +72,37 @@ def test_each_pixel_of_the_image_belongs_to_one_that_is_seen(full: tuple[int, ..
     assert sum(labels[zoom.inner(tuple(slice(i, i + 1) for i in at))].size for at in np.ndindex(*seen)) == labels.size
 
 
+@pytest.mark.parametrize(("full", "seen"), [((97, 61), (31, 20)), ((30, 44, 41), (12, 17, 16))])
+def test_objects_come_back_smoothly_and_in_parts_as_in_one(
+    full: tuple[int, ...], seen: tuple[int, ...], monkeypatch, rng
+) -> None:
+    zoom, small = Zoom(full, seen), rng.integers(0, 4, seen)
+    once = zoom.objects(small.__getitem__, whole(full))
+    monkeypatch.setattr("napari_unet.engine.zoom.AT_ONCE", 200)
+    assert np.array_equal(zoom.objects(small.__getitem__, whole(full)), once)
+    part = tuple(slice(n // 4, n // 2) for n in full)
+    assert np.array_equal(zoom.objects(small.__getitem__, part), once[part])
+    assert zoom.objects(small.__getitem__, tuple(slice(3, 3) for _ in full)).size == 0
+
+
+def test_a_disc_comes_back_rounder_and_corners_stay() -> None:
+    zoom = Zoom((120, 120), (40, 40))
+    y, x = np.mgrid[:40, :40]
+    disc = (np.hypot(y - 19.5, x - 19.5) < 12).astype(int)
+    large = np.mgrid[:120, :120]
+    true = np.hypot(large[0] - 59.5, large[1] - 59.5) < 36
+    errors = [
+        np.mean((found > 0) != true)
+        for found in (
+            zoom.objects(disc.__getitem__, whole(true.shape)),
+            zoom.labels(disc.__getitem__, whole(true.shape)),
+        )
+    ]
+    assert errors[0] < 0.85 * errors[1]
+    four = zoom.objects((1 + (x > 19) + 2 * (y > 19)).__getitem__, whole(true.shape))
+    assert np.array_equal(four, 1 + (large[1] > 59) + 2 * (large[0] > 59))
+
+
 def test_a_thin_stroke_leaves_a_trace_and_the_middle_decides() -> None:
     painted = np.zeros((40, 40), dtype=np.int32)
     painted[17] = 3

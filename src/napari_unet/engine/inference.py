@@ -324,7 +324,7 @@ def segment(
                 tiles = done + _steps(network, plan) * (len(items) - number)
         if stitched is not None:
             as_seen[...] = labels_from_maps(stitched, thresholds)
-            flat[...] = zoom.labels(as_seen.__getitem__, everything)
+            flat[...] = zoom.objects(as_seen.__getitem__, everything)
         yield ItemDone(whole, labels[whole])
     record = record_of(image, model, settings, thresholds, scale, device, plan.step, diameter)
     against = doubts(image, card, labels, scale.contrast, scale.middle, zoom.factor)
@@ -459,7 +459,7 @@ def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
     everything = tuple(slice(0, n) for n in zoom.full)
     for position in np.ndindex(shape[:-dims]):
         found = labels_from_maps(result.maps[:, *position], thresholds)
-        labels[position] = zoom.labels(found.__getitem__, everything)
+        labels[position] = zoom.objects(found.__getitem__, everything)
     return labels
 
 

@@ -565,7 +565,7 @@ class _Part(ABC):
         """Return a block of the labels with its place; `read` gives them as made of what the network saw."""
         block = self.run.blocks.region(index)
         where = self.item.region(block)
-        return self.run.unlinked, where, self.run.zoom.labels(read, block).reshape([s.stop - s.start for s in where])
+        return self.run.unlinked, where, self.run.zoom.objects(read, block).reshape([s.stop - s.start for s in where])
 
     def _plan(self, index: Index, size: tuple[int, ...]) -> TilePlan:
         return TilePlan.make(self.run.model.card.spec, self.blocks.shape, size, self.blocks.region(index))

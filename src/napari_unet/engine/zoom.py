@@ -6,6 +6,7 @@ parts is what would be computed at once.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from .image import Item
 
 LARGEST = 8.0
 """Images are not enlarged further than this."""
+AT_ONCE = 1 << 21
+"""About so many pixels of objects are brought back at once: it takes some 50 bytes for each."""
 Region = tuple[slice, ...]
 Read = Callable[[Region], NDArray[Any]]
 """Gives a region of an array."""
@@ -96,6 +99,34 @@ class Zoom:
         found = read(tuple(slice(int(p[0]), int(p[-1]) + 1) if len(p) else slice(0, 0) for p in places))
         return found[np.ix_(*(p - p[:1] for p in places))] if self.changes else found
 
+    def objects(self, read: Read, region: Region) -> NDArray[Any]:
+        """Return a region of the image's objects, as `labels`, with smoother outlines where the image was made smaller.
+
+        Each pixel goes to the object, or the background, with the largest share of it by linear interpolation.
+        """
+        if self.factor >= 1 or not all(s.stop > s.start for s in region):
+            return self.labels(read, region)
+        others = math.prod(s.stop - s.start for s in region[1:])
+        height = max(1, AT_ONCE // others)
+        first, *rest = region
+        strips = [slice(a, min(a + height, first.stop)) for a in range(first.start, first.stop, height)]
+        return np.concatenate([self._shared(read, (strip, *rest)) for strip in strips])
+
+    def _shared(self, read: Read, region: Region) -> NDArray[Any]:
+        pairs = [_neighbours(s.start, s.stop, m, n) for s, n, m in zip(region, self.full, self.seen, strict=True)]
+        found = read(tuple(slice(int(low[0]), int(high[-1]) + 1) for low, high, _ in pairs))
+        corners = []
+        for sides in itertools.product((0, 1), repeat=len(pairs)):
+            places = [pair[side] - pair[0][0] for pair, side in zip(pairs, sides, strict=True)]
+            shares = [share if side else 1 - share for (*_, share), side in zip(pairs, sides, strict=True)]
+            corners.append((found[np.ix_(*places)], math.prod(np.ix_(*shares))))
+        result, largest = np.array(corners[0][0]), np.full(corners[0][0].shape, -1, dtype=np.float32)
+        for label, _ in corners:
+            share = sum(part * (other == label) for other, part in corners)
+            more = share > largest
+            result[more], largest[more] = label[more], share[more]
+        return result
+
     def strokes(self, painted: NDArray[Any]) -> NDArray[Any]:
         """Return sparse labels ``(*spatial)`` as the network sees the image; the thinnest stroke leaves a trace.
 
@@ -169,6 +200,15 @@ def resampled(read: Read, region: Region, source: tuple[int, ...], target: tuple
 def _nearest(start: int, stop: int, source: int, target: int) -> NDArray[np.intp]:
     """Return the source's pixels that hold the middles of pixels ``start`` to ``stop`` of the target."""
     return (2 * np.arange(start, stop) + 1) * source // (2 * target)
+
+
+def _neighbours(
+    start: int, stop: int, source: int, target: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Return the source's pixels before and behind the middles of the target's, and the share of those behind."""
+    middles = (np.arange(start, stop) + 0.5) * source / target - 0.5
+    low = np.floor(middles).astype(np.intp)
+    return low.clip(0, source - 1), (low + 1).clip(0, source - 1), (middles - low).astype(np.float32)
 
 
 def _taps(start: int, stop: int, source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
