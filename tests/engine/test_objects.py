@@ -1,10 +1,13 @@
 """Targets by hand, and objects found again from perfect maps."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage.segmentation import relabel_sequential, watershed
 
+from napari_unet.engine import objects
 from napari_unet.engine.objects import SEED, inwardness, labels_from_maps, renumbered, targets, without_small
 from napari_unet.engine.settings import ObjectSettings
 
@@ -115,3 +118,19 @@ def test_only_crowded_pieces_are_flooded_and_the_labels_are_the_same(
 def test_numbers_have_no_gaps() -> None:
     assert renumbered(np.array([0, 3, 3, 7, 9, 9]), 2).tolist() == [0, 1, 1, 0, 2, 2]
     assert renumbered(np.array([0, 3, 7]), 0).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("shape", [(90, 70), (24, 40, 40)])
+def test_pieces_flooded_in_bands_are_those_flooded_at_once(shape: tuple[int, ...], rng, monkeypatch) -> None:
+    smooth = (0, *(2,) * len(shape))
+    maps = np.clip(ndimage.gaussian_filter(rng.random((3, *shape)), smooth) * 12 - 5.5, 0, 1).astype(np.float16)
+    thresholds = ObjectSettings(foreground_threshold=0.4, seed_threshold=0.3, minimal_size=5)
+    once = labels_from_maps(maps, thresholds)
+    assert once.max() > 10
+    monkeypatch.setattr(objects, "FLOODED", 8 * math.prod(shape[1:]))
+    assert np.array_equal(labels_from_maps(maps, thresholds), once)
+
+
+def test_bands_hold_every_piece_once_and_whole() -> None:
+    pieces = [(1, 0, 5), (2, 3, 9), (3, 30, 60), (4, 8, 12), (5, 61, 62)]
+    assert [*objects.bands(pieces, 10)] == [([1, 2], 0, 9), ([4], 8, 12), ([3], 30, 60), ([5], 61, 62)]
