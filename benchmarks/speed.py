@@ -308,15 +308,16 @@ def reference(work: Work, folder: Path) -> None:
 
     torch.set_num_threads(work.threads)
     image, net = picture(work.shape), network(work)
+    with torch.inference_mode():
+        np.save(folder / "zeros.npy", net(torch.from_numpy(image)[None, None])[0].numpy())
+    if work.dims == 3:
+        return
     margin = halo(net.spec)
     corner = tuple(min(n, CORNER) for n in image.shape)
     padded = np.pad(image, [(m, m) for m in margin], mode="reflect")
     padded = padded[tuple(slice(0, n + 2 * m) for n, m in zip(corner, margin, strict=True))]
     inner = tuple(slice(m, m + n) for m, n in zip(margin, corner, strict=True))
     with torch.inference_mode():
-        np.save(folder / "zeros.npy", net(torch.from_numpy(image)[None, None])[0].numpy())
-        if work.dims == 3:
-            return
         np.save(folder / "mirrored.npy", net(torch.from_numpy(padded)[None, None])[0].numpy()[(slice(None), *inner)])
 
 

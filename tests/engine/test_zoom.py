@@ -199,6 +199,12 @@ def test_the_diameter_is_estimated(width: int) -> None:
     )
 
 
+def test_a_model_of_large_objects_looks_at_the_image_as_it_is() -> None:
+    y, x = np.indices((900, 900)) % 300 - 150
+    image = Image((np.hypot(y, x) < 75).astype(np.float32), "yx")
+    assert estimate_diameter(image, bright(170), SegmentSettings(device="cpu")) == pytest.approx(150, rel=0.15)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

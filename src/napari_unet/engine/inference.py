@@ -47,7 +47,7 @@ PART = {2: 1024, 3: 128}
 LOOKS = (8, 4, 2, 1)
 """How many times smaller the model sees the image; the smallest first."""
 WIDEST = 160
-"""No wider: where the pixels are that coarse, clusters look like objects."""
+"""The image is not shrunk so far that wider objects would look right: where pixels are that coarse, clusters do."""
 LEAST = 0.5
 """A look is believed if what it finds is at least so many times as wide as what the model knows."""
 
@@ -226,9 +226,9 @@ def segment(
 ) -> Iterator[Started | TileDone | ItemDone | Segmented]:
     """Segment an image; the last event carries the result. To cancel, close the generator.
 
-    Every plane (2D model) or volume (3D model) is computed in tiles that together give
-    what one pass over the whole would give: level by level on the CPU (see `levels`), else, and with a given size of
-    tiles, tile by tile through the whole network. When memory runs out the tiles are halved, down to SMALLEST_TILE.
+    Every plane (2D model) or volume (3D model) is computed in tiles that together give what one pass over the whole
+    would give: level by level on the CPU (see `levels`), else, and with a given size of tiles, tile by tile through the
+    whole network. When memory runs out the tiles are halved, down to SMALLEST_TILE.
 
     Parameters
     ----------
@@ -373,7 +373,7 @@ def estimate_diameter(image: Image, model: Model, settings: SegmentSettings = Se
     plain = replace(settings, channel=None, objects=thresholds, probabilities=False, tile=None)
     for look in LOOKS:
         known = round(card.diameter * look)
-        if known > WIDEST:
+        if look > 1 and known > WIDEST:
             continue
         *_, last = segment(part, model, replace(plain, diameter=known))
         assert isinstance(last, Segmented)

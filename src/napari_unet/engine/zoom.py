@@ -113,14 +113,15 @@ class Zoom:
         return np.concatenate([self._shared(read, (strip, *rest)) for strip in strips])
 
     def _shared(self, read: Read, region: Region) -> NDArray[Any]:
-        pairs = [_neighbours(s.start, s.stop, m, n) for s, n, m in zip(region, self.full, self.seen, strict=True)]
-        found = read(tuple(slice(int(low[0]), int(high[-1]) + 1) for low, high, _ in pairs))
+        taps = [_taps(s.start, s.stop, m, n) for s, n, m in zip(region, self.full, self.seen, strict=True)]
+        low = [int(places.min()) for places, _ in taps]
+        found = read(tuple(slice(a, int(places.max()) + 1) for a, (places, _) in zip(low, taps, strict=True)))
         corners = []
-        for sides in itertools.product((0, 1), repeat=len(pairs)):
-            places = [pair[side] - pair[0][0] for pair, side in zip(pairs, sides, strict=True)]
-            shares = [share if side else 1 - share for (*_, share), side in zip(pairs, sides, strict=True)]
+        for sides in itertools.product((0, 1), repeat=len(taps)):
+            places = [p[side] - a for (p, _), a, side in zip(taps, low, sides, strict=True)]
+            shares = [weights[side] for (_, weights), side in zip(taps, sides, strict=True)]
             corners.append((found[np.ix_(*places)], math.prod(np.ix_(*shares))))
-        result, largest = np.array(corners[0][0]), np.full(corners[0][0].shape, -1, dtype=np.float32)
+        result, largest = np.empty_like(corners[0][0]), np.full(corners[0][0].shape, -1, dtype=np.float32)
         for label, _ in corners:
             share = sum(part * (other == label) for other, part in corners)
             more = share > largest
@@ -200,15 +201,6 @@ def resampled(read: Read, region: Region, source: tuple[int, ...], target: tuple
 def _nearest(start: int, stop: int, source: int, target: int) -> NDArray[np.intp]:
     """Return the source's pixels that hold the middles of pixels ``start`` to ``stop`` of the target."""
     return (2 * np.arange(start, stop) + 1) * source // (2 * target)
-
-
-def _neighbours(
-    start: int, stop: int, source: int, target: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
-    """Return the source's pixels before and behind the middles of the target's, and the share of those behind."""
-    middles = (np.arange(start, stop) + 0.5) * source / target - 0.5
-    low = np.floor(middles).astype(np.intp)
-    return low.clip(0, source - 1), (low + 1).clip(0, source - 1), (middles - low).astype(np.float32)
 
 
 def _taps(start: int, stop: int, source: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
