@@ -80,6 +80,8 @@ class Task:
     painted: list[tuple[Array, Array]]
     unpainted: list[tuple[Array, Array]]
     objects: bool = False
+    whole: Array | None = None
+    """The image that all of them were cut from and that the app would scale by its percentiles; None: each its own."""
 
     @property
     def dims(self) -> int:
@@ -131,15 +133,21 @@ def crowded_nuclei(data: Path) -> Task:
     return Task("fluorescence nuclei, objects; unseen", left, right, objects=True)
 
 
-def plant_nuclei(data: Path) -> Task:
-    """Blocks of one volume: two at its top are painted, two at its bottom judge."""
-    image, mask = (imread(data / "plant_nuclei_3d" / "dev" / f"{what}_000.tif") for what in ("img", "mask"))
+def volume(
+    folder: str, kind: str, painted: Sequence[tuple[int, int]], unpainted: Sequence[tuple[int, int]]
+) -> Callable[[Path], Task]:
+    """Return a reader of a foreground-background task on blocks of one volume, each given by its first z and x."""
 
-    def block(z: int, x: int) -> tuple[Array, Array]:
-        part = (slice(z, z + 16), slice(2, 98), slice(x, x + 96))
-        return foreground((image[part], mask[part].astype(np.int32)))
+    def task(data: Path) -> Task:
+        image, mask = (imread(data / folder / "dev" / f"{what}_000.tif") for what in ("img", "mask"))
 
-    return Task("confocal nuclei, 3D; unseen", [block(8, 0), block(28, 4)], [block(60, 0), block(80, 4)])
+        def blocks(corners: Sequence[tuple[int, int]]) -> list[tuple[Array, Array]]:
+            parts = [(slice(z, z + 16), slice(2, 98), slice(x, x + 96)) for z, x in corners]
+            return [foreground((image[p], mask[p].astype(np.int32))) for p in parts]
+
+        return Task(kind, blocks(painted), blocks(unpainted), whole=image)
+
+    return task
 
 
 SETS: dict[str, Callable[[Path], Task]] = {
@@ -147,7 +155,10 @@ SETS: dict[str, Callable[[Path], Task]] = {
     "isbi2012_em": fields("isbi2012_em", "EM membranes; unseen", (0, 3), (12, 15, 18)),
     "DIC-C2DH-HeLa": fields("ctc_DIC-C2DH-HeLa", "DIC, binned 2 x 2; unseen", (0, 1), (3, 5, 7), 2),
     "Fluo-N2DL-HeLa": crowded_nuclei,
-    "plant_nuclei_3d": plant_nuclei,
+    "plant_nuclei_3d": volume("plant_nuclei_3d", "confocal nuclei, 3D; unseen", ((8, 0), (28, 4)), ((60, 0), (80, 4))),
+    "lightsheet_nuclei_3d": volume(
+        "lightsheet_nuclei_3d", "light-sheet nuclei, 3D; unseen", ((20, 0), (50, 60)), ((100, 4), (130, 60))
+    ),
 }
 
 
@@ -165,9 +176,9 @@ def parents_own(data: Path, count: int = 8) -> list[tuple[Array, Array]]:
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def normalised(image: Array, card: ModelCard) -> NDArray[np.float32]:
-    """Return ``(1, *spatial)``, scaled as inference does."""
-    low, high = np.percentile(image, card.percentiles)
+def normalised(image: Array, card: ModelCard, whole: Array | None = None) -> NDArray[np.float32]:
+    """Return ``(1, *spatial)``, scaled as inference does, of the `whole` image if it is a part of one."""
+    low, high = np.percentile(image if whole is None else whole, card.percentiles)
     return ((image.astype(np.float32) - low) / max(high - low, 1e-6)).clip(-1, 4)[None].astype(np.float32)
 
 
@@ -184,12 +195,12 @@ def start_model(parent: Model, task: Task) -> Model:
 class Predictor:
     """A model at work on small images: computed in one pass."""
 
-    def __init__(self, model: Model) -> None:
-        self._card, self._executor = model.card, Executor(model.network, "cpu")
+    def __init__(self, model: Model, whole: Array | None = None) -> None:
+        self._card, self._executor, self._whole = model.card, Executor(model.network, "cpu"), whole
 
     def __call__(self, image: Array) -> NDArray[np.integer]:
         """Return labels: classes, or objects."""
-        pixels = normalised(image, self._card)
+        pixels = normalised(image, self._card, self._whole)
         end = canvas(self._card.spec, image.shape)
         logits = self._executor(cut(pixels, (0,) * image.ndim, end)[None])[0]
         logits = logits[(slice(None), *(slice(0, n) for n in image.shape))]
@@ -294,7 +305,7 @@ def annotations(task: Task, card: ModelCard, strokes: Sequence[Stroke], newest: 
             (*annotation(strokes, i, truth.shape[-2:]), annotation(newest, i, truth.shape[-2:])[0] > 0) for i in planes
         ]
         labels, held_out, new = (np.stack(a) if task.dims == 3 else a[0] for a in zip(*parts, strict=True))
-        result.append(Annotation(normalised(image, card), labels, held_out, new))
+        result.append(Annotation(normalised(image, card, task.whole), labels, held_out, new))
     return result
 
 
@@ -324,7 +335,8 @@ def shown(before: Model, end: Trained, task: Task) -> Model:
     if end.verdict.accepted is not None:
         return end.model if end.verdict.accepted else before
     new, old = (
-        score([Predictor(m)(i) for i, _ in task.painted], task.painted, task.objects)[0] for m in (end.model, before)
+        score([Predictor(m, task.whole)(i) for i, _ in task.painted], task.painted, task.objects)[0]
+        for m in (end.model, before)
     )
     return end.model if new > old else before
 
@@ -359,7 +371,7 @@ def play(
         end, seconds = train(model, data, settings)
         machine += seconds
         model = shown(model, end, task)
-        predictor = Predictor(model)
+        predictor = Predictor(model, task.whole)
         predictions = [predictor(i) for i, _ in task.painted]
         own_dice, own_ap = score([predictor(i) for i, _ in task.unpainted], task.unpainted, task.objects)
         if forest is not None:
@@ -367,7 +379,7 @@ def play(
         if "rootpainter" in peers:
             root, _ = train(other, data, settings, rootpainter_loss)
             other = shown(other, root, task)
-            predictor = Predictor(other)
+            predictor = Predictor(other, task.whole)
             root_dice, root_ap = score([predictor(i) for i, _ in task.unpainted], task.unpainted, task.objects)
             root_verdict = root.verdict.value
         yield Round(
@@ -400,11 +412,11 @@ def play(
 
 def ceiling(task: Task, start: Model, settings: TrainSettings, rounds: int, replay: bool) -> tuple[float, float | None]:
     """Return the scores of the U-Net that saw every pixel of the painted images."""
-    dense = [Annotation(normalised(i, start.card), t + 1) for i, t in task.painted]
+    dense = [Annotation(normalised(i, start.card, task.whole), t + 1) for i, t in task.painted]
     steps = rounds * settings.steps
     crops = load_replay(start.card) if replay else ()
     longer = replace(settings, steps=steps, validate_every=steps)
-    predictor = Predictor(train(start, TrainingSet(tuple(dense), crops), longer)[0].model)
+    predictor = Predictor(train(start, TrainingSet(tuple(dense), crops), longer)[0].model, task.whole)
     return score([predictor(i) for i, _ in task.unpainted], task.unpainted, task.objects)
 
 
@@ -463,7 +475,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             start = start_model(parent, task)
             entry = report["sets"].setdefault(name, {"kind": task.kind, "sessions": []})
             if "start" not in entry:
-                predictor = Predictor(start)
+                predictor = Predictor(start, task.whole)
                 entry["start"] = score([predictor(i) for i, _ in task.unpainted], task.unpainted, task.objects)
                 if not options.no_ceiling:
                     entry["dense"] = ceiling(task, start, settings, rounds, not options.no_replay)

@@ -154,12 +154,12 @@ class TrainSettings:
     """Patches a step."""
     patch: int = 96
     """Edge of a patch in pixels, rounded up to the model's stride; a 3D patch is half as wide and an eighth as deep."""
-    learning_rate: float = 2e-3
-    """Peak of the AdamW learning rate."""
+    learning_rate: float | None = None
+    """Peak of the AdamW learning rate; None: 0.002 in 2D, 0.001 in 3D."""
     weight_decay: float = 1e-4
     """AdamW weight decay."""
     frozen_statistics: bool = True
-    """Measure BatchNorm's statistics on the first patches, then keep them; False: for training on much data."""
+    """Move BatchNorm's statistics half-way to those of the first patches, then keep them; False: for much data."""
     averaging: float = 0.98
     """Decay of the exponential weight average that is returned; 0 switches it off."""
     way: float = 0.75
@@ -183,7 +183,10 @@ class TrainSettings:
         for name in ("steps", "batch", "validate_every"):
             _check(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be 1 or more.")
         _check(self.patch >= 16, f"patch is {self.patch}; it must be 16 pixels or more.")
-        _check(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be above 0.")
+        _check(
+            self.learning_rate is None or self.learning_rate > 0,
+            f"learning_rate is {self.learning_rate}; it must be above 0.",
+        )
         _check(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; it must be above 0.")
         for name in ("averaging", "way", "replay", "newest"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")

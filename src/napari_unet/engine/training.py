@@ -29,6 +29,8 @@ WARM_UP = 0.05
 """Part of the steps over which the learning rate rises."""
 MEASURED = 12
 """Batches from which BatchNorm's statistics are measured before the first step."""
+RATE = {2: 2e-3, 3: 1e-3}
+"""Peak of the learning rate in 2D and 3D: a patch of a volume has few labels, in few planes, so its steps are noisier."""
 LARGEST_GRADIENT = 12.0
 """Gradients are clipped to this norm (nnU-Net)."""
 
@@ -170,11 +172,11 @@ class Sampler:
         return augment.intensities(pixels, self._settings.augment, rng), target, weight
 
 
-def learning_rate(settings: TrainSettings, progress: float) -> float:
+def learning_rate(peak: float, progress: float) -> float:
     """Return the learning rate at a progress of 0 to 1: linear rise, then half a cosine down to 1 %."""
     if progress < WARM_UP:
-        return settings.learning_rate * (0.1 + 0.9 * progress / WARM_UP)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))))
+        return peak * (0.1 + 0.9 * progress / WARM_UP)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))))
 
 
 def between(start: Model, end: Model, way: float) -> Model:
@@ -187,23 +189,28 @@ def between(start: Model, end: Model, way: float) -> Model:
 
 
 def measure_statistics(network: UNet, batches: Sequence[Tensor]) -> None:
-    """Give BatchNorm the statistics of batches ``(n, c, *patch)`` under the weights as they are.
+    """Move BatchNorm's statistics half-way to those of batches ``(n, c, *patch)`` under the weights as they are.
 
-    The user's images are not those that the model in use was made from; with its statistics the first round on a new kind of
-    image often fails (adaptive BatchNorm, Li et al. 2018; measured with precise means, Wu and Johnson 2021).
+    The user's images are not those that the model in use was made from; with its statistics the first round on a new
+    kind of image often fails, and with those of a few patches around strokes alone it loses what it knew (Schneider et
+    al. 2020, who weigh both). A network that has seen nothing yet takes the measured ones whole.
     """
     norms = [m for m in network.modules() if isinstance(m, (nn.BatchNorm2d, nn.BatchNorm3d))]
-    usual = [m.momentum for m in norms]
+    before = [copy.deepcopy(norm) for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over the batches
+        norm.momentum = None  # the plain mean over the batches (Wu and Johnson 2021)
     network.train()
     with torch.no_grad():
         for pixels in batches:
             network(pixels)
-    network.eval()
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
+        network.eval()
+        for norm, old in zip(norms, before, strict=True):
+            norm.momentum = old.momentum
+            now, was = dict(norm.named_buffers()), dict(old.named_buffers())
+            if was["running_mean"].any():
+                for name in ("running_mean", "running_var"):
+                    now[name].lerp_(was[name], 0.5)
 
 
 class Batches(Protocol):
@@ -269,7 +276,8 @@ def optimise(
             measure_statistics(network, pixels.split(max(settings.batch, 2)))  # one pixel alone has no spread
     average = copy.deepcopy(network).eval().requires_grad_(False)
     start = Model(card, copy.deepcopy(average))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    peak = settings.learning_rate or RATE[card.spec.dims]
+    optimizer = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=settings.weight_decay)
     baseline = score_of(model)
     best: Validated | None = None
     began, step, elapsed = time.monotonic(), 0, 0.0
@@ -279,7 +287,7 @@ def optimise(
         progress = step / settings.steps
         if settings.minutes is not None:
             progress = max(progress, elapsed / (60 * settings.minutes))
-        rate = learning_rate(settings, min(progress, 1.0))
+        rate = learning_rate(peak, min(progress, 1.0))
         for group in optimizer.param_groups:
             group["lr"] = rate
         network.train(not settings.frozen_statistics)
