@@ -11,7 +11,7 @@ from napari.layers import Layer
 from napari_unet.plugin import samples
 
 
-@pytest.mark.parametrize(("name", "rgb"), [("nuclei", False), ("histology", True)])
+@pytest.mark.parametrize(("name", "rgb"), [("nuclei", False), ("histology", True), ("cells", False)])
 def test_a_sample_opens_as_an_image_that_the_command_line_finds(
     viewer: ViewerModel, session, name: str, rgb: bool
 ) -> None:

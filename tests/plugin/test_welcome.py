@@ -19,6 +19,9 @@ def test_an_empty_viewer_is_offered_samples_until_an_image_is_open(viewer, sessi
     assert not welcome.isHidden()
     welcome.buttons["histology"].click()
     assert asked == [("napari-unet", "histology")]
+    assert session.choice.entry.card.name == "nuclei"
+    welcome.buttons["cells"].click()
+    assert session.choice.entry.card.name == "cells"
     viewer.add_image(np.zeros((8, 9)))
     assert welcome.isHidden()
 

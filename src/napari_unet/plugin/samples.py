@@ -22,6 +22,11 @@ def histology() -> list[LayerData]:
     return _layer("histology")
 
 
+def cells() -> list[LayerData]:
+    """Return whole cells in phase contrast, one channel."""
+    return _layer("cells")
+
+
 def stack() -> list[LayerData]:
     """Return drawn nuclei in a volume."""
     return _drawn(drawn.stack()[0])

@@ -13,7 +13,15 @@ STEPS = (
     "<b>2.</b> Press <b>Segment</b>.",
     "<b>3.</b> Where it is wrong, paint it under <b>Train</b>, or click it under <b>Click</b>.",
 )
-SAMPLES = {"nuclei": "Nuclei", "histology": "Histology", "stack": "Stack", "membranes": "Membranes"}
+SAMPLES = {
+    "nuclei": ("Nuclei", "nuclei"),
+    "cells": ("Cells", "cells"),
+    "histology": ("Histology", "nuclei"),
+    "stack": ("Stack", "nuclei"),
+    "timelapse": ("Time-lapse", "nuclei"),
+    "membranes": ("Membranes", "cells"),
+}
+"""What the buttons say, and the model that knows such images."""
 
 
 class Welcome(QWidget):
@@ -25,9 +33,9 @@ class Welcome(QWidget):
         self.buttons: dict[str, QPushButton] = {}
         grid = QGridLayout()
         grid.setSpacing(4)
-        for i, (key, text) in enumerate(SAMPLES.items()):
+        for i, (key, (text, _)) in enumerate(SAMPLES.items()):
             self.buttons[key] = made = QPushButton(text)
-            made.setToolTip(f"Open the sample {text.lower()}; File > Open Sample > napari-unet has them all.")
+            made.setToolTip(f"Open the sample {text.lower()} and choose a model for it.")
             made.clicked.connect(partial(self._open, key))
             grid.addWidget(made, i // 2, i % 2)
         layout = QVBoxLayout(self)
@@ -46,4 +54,7 @@ class Welcome(QWidget):
         self.setVisible(self.session.image_layer is None)
 
     def _open(self, key: str, checked: bool = False) -> None:
+        named = {entry.card.name: entry for entry in reversed(self.session.models)}
+        if (fitting := named.get(SAMPLES[key][1])) is not None:
+            self.session.choose_model(fitting)
         self.session.viewer.open_sample("napari-unet", key)

@@ -1,4 +1,4 @@
-"""Sample images with their truth, packaged; the shipped models have not learned from them. See LICENSE.txt (CC0)."""
+"""Sample images with their truth, packaged; the shipped models have not learned from them. See LICENSE.txt."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..engine.errors import FileError
 from ..engine.files import open_image
 from ..engine.image import Image
 
-NAMES = ("nuclei", "histology")
-ORIGIN = {"nuclei": "dev/img_271.png", "histology": "dev/img_238.png"}
-"""Their names in the ledger of the recipe that made the shipped model, where they are held out."""
+NAMES = ("nuclei", "histology", "cells")
+ORIGIN = {"nuclei": "dev/img_271.png", "histology": "dev/img_238.png", "cells": "usiigaci_phc/dev/img_002.png"}
+"""Their names in the ledgers of the recipes that made `nuclei` and `cells`, where they are held out."""
 
 
 def load(name: str) -> tuple[Image, NDArray[Any]]:
@@ -23,12 +23,12 @@ def load(name: str) -> tuple[Image, NDArray[Any]]:
     Parameters
     ----------
     name
-        ``"nuclei"`` (fluorescence, grey) or ``"histology"`` (H&E, RGB).
+        ``"nuclei"`` (fluorescence, grey), ``"histology"`` (H&E, RGB) or ``"cells"`` (phase contrast, grey).
 
     Returns
     -------
     image, truth
-        The truth has shape ``image.label_shape``; 0 is background, each nucleus has its number.
+        The truth has shape ``image.label_shape``; 0 is background, each object has its number.
     """
     if name not in NAMES:
         raise FileError(f"There is no sample {name!r}: choose one of {', '.join(NAMES)}.")
