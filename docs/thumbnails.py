@@ -1,4 +1,4 @@
-"""Make the pictures of the shipped models, from our own sample: the image with the outlines of what they find.
+"""Make the pictures of the shipped models, from our own samples: the image with the outlines of what they find.
 
 ``python docs/thumbnails.py`` writes src/napari_unet/weights/NAME.png.
 """
@@ -14,11 +14,10 @@ from skimage.segmentation import mark_boundaries
 import napari_unet as nu
 from napari_unet import samples
 from napari_unet.engine.library import PICTURE, SHIPPED
-from napari_unet.samples import drawn
 
 YELLOW, BLUE = (1, 0.8, 0.2), (102, 204, 238)
-MIDDLE = 250, 330
-"""Of the part of the sample that is shown."""
+MIDDLE, CELLS = (250, 330), (80, 176)
+"""Of the parts of the samples that are shown; the cells at half their size."""
 
 
 def shown(grey: NDArray[np.floating], labels: NDArray[np.integer], middle: tuple[int, int], zoom: int) -> Picture.Image:
@@ -38,11 +37,9 @@ def main() -> None:
     labels = nu.segment(image, "nuclei", device="cpu")
     shown(grey, labels, MIDDLE, 1).save(SHIPPED / "nuclei.png", optimize=True)
 
-    membranes, _ = drawn.membranes()
-    walls = np.asarray(membranes.array, dtype=np.float32)
-    found = nu.segment(membranes, "cells", device="cpu")
-    middle = walls.shape[0] // 2, walls.shape[1] // 2
-    shown((walls - walls.min()) / np.ptp(walls), found, middle, 1).save(SHIPPED / "cells.png", optimize=True)
+    cells, _ = samples.load("cells")
+    found = nu.segment(cells, "cells", device="cpu")
+    shown(np.asarray(cells.array)[::2, ::2] / 255, found[::2, ::2], CELLS, 1).save(SHIPPED / "cells.png", optimize=True)
 
     places = np.argwhere(labels)
     nearest = labels[tuple(places[((places - MIDDLE) ** 2).sum(axis=1).argmin()])]

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recipe import USIIGACI_HELD_OUT, digest, models_of, normalise, read_grey, rows_there
-from scenes import Grey, Labels, scene, smooth_noise
+from scenes import Grey, Labels, blobs, branches, nuclei, pores, rings, rods, scene, smooth_noise, spread, tiling
 from scipy import ndimage
 from skimage.io import imread
 from torch import Tensor
@@ -52,6 +52,18 @@ from napari_unet.engine.unet import UNet
 HERE = Path(__file__).parent
 SYNTHETIC = 0.55
 """Part of the patches that are drawn, not photographed."""
+DRAWN_KINDS = (
+    (blobs, 0.2),
+    (nuclei, 0.15),
+    (spread, 0.13),
+    (rods, 0.1),
+    (branches, 0.1),
+    (tiling, 0.2),
+    (rings, 0.06),
+    (pores, 0.06),
+)
+TRANSMITTED, GLOWING = 0.25, 0.35
+"""Share of the drawn scenes seen in transmitted light, and of the others in fluorescence."""
 POOL = 400
 """Drawn scenes kept at a time; one is replaced for each batch."""
 SMALLEST_AREA = 40
@@ -87,7 +99,7 @@ def source(grey: Grey, labels: Labels, smallest: int = SMALLEST_AREA) -> Source:
 
 def drawn(rng: np.random.Generator) -> Source:
     """Return one drawn scene."""
-    picture, labels = scene(rng)
+    picture, labels = scene(rng, DRAWN_KINDS, TRANSMITTED, GLOWING)
     if rng.random() < 0.15:  # what is between the objects is an object too
         gaps = ndimage.label(labels == 0)[0]
         labels = np.where(labels > 0, labels, gaps + labels.max()).astype(np.int32)

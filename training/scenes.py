@@ -1,7 +1,8 @@
 """Drawn scenes: pictures of shapes with known objects, so that a model meets kinds that no data set at hand shows.
 
-Blobs, rods, branching lines, tilings with membranes, rings, nested and porous shapes; filled, outlined, in relief, with
-halos or told apart by texture alone; with shading, clutter and noise. Everything follows from the random generator.
+Blobs, nuclei, cells with arms, rods, branching lines, tilings with membranes, rings, nested and porous shapes; filled,
+outlined, in relief, with halos, told apart by texture alone, in transmitted light or fluorescence; with shading, clutter and
+noise. Everything follows from the random generator.
 """
 
 from __future__ import annotations
@@ -66,6 +67,25 @@ def blobs(rng: np.random.Generator) -> Labels:
     for _ in range(int(min(40, rng.uniform(0.3, 0.9) * SCENE**2 / (np.pi * radius**2))) + 1):
         shape = blob(rng, radius * np.exp(rng.normal(0, 0.2)), wobble, stretch)
         top, left = rng.integers(-len(shape) // 2, SCENE - len(shape) // 2, 2)
+        stamp(labels, shape, int(top), int(left), apart)
+    return labels
+
+
+def nuclei(rng: np.random.Generator) -> Labels:
+    """Nuclei: round or oval, small to very large, alone or in clusters; now and then none at all."""
+    labels = np.zeros((SCENE, SCENE), dtype=np.int32)
+    if rng.random() < 0.1:
+        return labels
+    radius, apart = np.exp(rng.uniform(np.log(5), np.log(42))), rng.random() < 0.4
+    wobble, stretch = rng.uniform(0, 0.25), rng.uniform(1, 1.8)
+    centers = rng.uniform(0, SCENE, (rng.integers(1, 6), 2))
+    clustered = rng.random() < 0.5
+    for _ in range(int(min(70, rng.uniform(0.05, 0.7) * SCENE**2 / (np.pi * radius**2))) + 1):
+        shape = blob(rng, radius * np.exp(rng.normal(0, 0.2)), wobble, stretch)
+        middle = rng.uniform(0, SCENE, 2)
+        if clustered:
+            middle = centers[rng.integers(len(centers))] + rng.normal(0, 2.5 * radius, 2)
+        top, left = (middle - len(shape) / 2).astype(int)
         stamp(labels, shape, int(top), int(left), apart)
     return labels
 
@@ -272,15 +292,56 @@ def shine_through(labels: Labels, rng: np.random.Generator) -> Grey:
     return normalise(picture.astype(np.float32), (1.0, 99.8)).astype(np.float32)
 
 
+def glow(labels: Labels, rng: np.random.Generator) -> Grey:
+    """Return a picture of a scene in fluorescence: bright domes with chromatin, haze, debris, photons and a camera.
+
+    What lies out of focus (wide, faint, without texture) and what is smaller than a nucleus are not objects.
+    """
+    picture = np.zeros(labels.shape, dtype=np.float32)
+    spread_of_levels, flat = rng.uniform(0, 0.7), rng.uniform(0.05, 0.8)
+    fine, coarse = smooth_noise(rng, SCENE, rng.uniform(1.5, 5)), smooth_noise(rng, SCENE, rng.uniform(5, 20))
+    texture = 1 + rng.uniform(0, 0.35) * fine + rng.uniform(0, 0.35) * coarse
+    spots = smooth_noise(rng, SCENE, rng.uniform(4, 12)) > rng.uniform(1.0, 2.5)
+    texture = np.where(spots, texture * rng.choice([rng.uniform(0.2, 0.7), rng.uniform(1.3, 2.5), 1.0]), texture)
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            mine = labels[box] == number
+            depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
+            dome = (depth / max(float(depth.max()), 1)) ** flat
+            picture[box] += mine * dome * np.exp(rng.normal(0, spread_of_levels))
+    picture = ndimage.gaussian_filter(picture * np.clip(texture, 0.1, 3), rng.uniform(0.5, 2))
+    if rng.random() < 0.5:  # what lies above and below
+        haze = (smooth_noise(rng, SCENE, rng.uniform(15, 60)) > rng.uniform(0, 1.5)).astype(np.float32)
+        picture += rng.uniform(0, 0.35) * ndimage.gaussian_filter(haze, rng.uniform(5, 15))
+    if rng.random() < 0.4:  # debris, and the light of the cell body
+        for middle in rng.uniform(0, SCENE, (rng.integers(1, 15), 2)):
+            y, x = np.mgrid[:SCENE, :SCENE].astype(np.float32)
+            away = np.hypot(y - middle[0], x - middle[1])
+            picture += rng.uniform(0.1, 1.5) * np.exp(-((away / rng.uniform(0.7, 2)) ** 2))
+    if rng.random() < 0.4:
+        body = ndimage.gaussian_filter((labels > 0).astype(np.float32), rng.uniform(5, 15))
+        picture += rng.uniform(0, 0.3) * body * (1 + 0.3 * smooth_noise(rng, SCENE, rng.uniform(2, 8)))
+    picture += rng.uniform(0, 0.1) * smooth_noise(rng, SCENE, rng.uniform(60, 190)) + rng.uniform(0.02, 0.4)
+    photons = np.exp(rng.uniform(np.log(8), np.log(2000)))
+    picture = rng.poisson(np.clip(picture, 0, None) * photons) / photons
+    picture = picture + np.exp(rng.uniform(np.log(0.002), np.log(0.08))) * rng.standard_normal(picture.shape)
+    return normalise(picture.astype(np.float32), (1.0, 99.8)).astype(np.float32)
+
+
 def scene(
-    rng: np.random.Generator, kinds: tuple[tuple[Kind, float], ...] = KINDS, transmitted: float = 0
+    rng: np.random.Generator,
+    kinds: tuple[tuple[Kind, float], ...] = KINDS,
+    transmitted: float = 0,
+    glowing: float = 0,
 ) -> tuple[Grey, Labels]:
     """Return a picture and its objects (0: none), each ``(SCENE, SCENE)``, of one of the kinds by their odds.
 
-    `transmitted` is the share of scenes seen in transmitted light.
+    `transmitted` is the share of scenes seen in transmitted light, `glowing` that of the others in fluorescence.
     """
     drawers, odds = zip(*kinds, strict=True)
     labels = drawers[rng.choice(len(drawers), p=odds)](rng)
     if transmitted and rng.random() < transmitted:
         return shine_through(labels, rng), labels
+    if glowing and rng.random() < glowing:
+        return glow(labels, rng), labels
     return paint(labels, rng), labels
