@@ -194,14 +194,6 @@ def pores(rng: np.random.Generator) -> Labels:
 
 
 Kind = Callable[[np.random.Generator], Labels]
-KINDS: tuple[tuple[Kind, float], ...] = (
-    (blobs, 0.3),
-    (rods, 0.12),
-    (branches, 0.12),
-    (tiling, 0.24),
-    (rings, 0.12),
-    (pores, 0.1),
-)
 
 
 def paint(labels: Labels, rng: np.random.Generator) -> Grey:
@@ -329,18 +321,15 @@ def glow(labels: Labels, rng: np.random.Generator) -> Grey:
 
 
 def scene(
-    rng: np.random.Generator,
-    kinds: tuple[tuple[Kind, float], ...] = KINDS,
-    transmitted: float = 0,
-    glowing: float = 0,
+    rng: np.random.Generator, kinds: tuple[tuple[Kind, float], ...], transmitted: float, glowing: float = 0
 ) -> tuple[Grey, Labels]:
-    """Return a picture and its objects (0: none), each ``(SCENE, SCENE)``, of one of the kinds by their odds.
+    """Return a picture and its objects (0: none), each ``(SCENE, SCENE)``, of one of the `kinds` by their odds.
 
     `transmitted` is the share of scenes seen in transmitted light, `glowing` that of the others in fluorescence.
     """
     drawers, odds = zip(*kinds, strict=True)
     labels = drawers[rng.choice(len(drawers), p=odds)](rng)
-    if transmitted and rng.random() < transmitted:
+    if rng.random() < transmitted:
         return shine_through(labels, rng), labels
     if glowing and rng.random() < glowing:
         return glow(labels, rng), labels

@@ -15,7 +15,7 @@ from .model import Model
 
 FEWEST_HELD_OUT = 20
 """Fewer held-out pixels than this, of either class, cannot judge a model."""
-MARGIN = 0.01
+MARGIN = 0.02
 """A model must be ahead by so much: less means nothing on a few strokes."""
 FIT = 0.7
 """A model that agrees less with the strokes, those that taught it included, has not learned what they say."""
