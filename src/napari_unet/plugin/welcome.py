@@ -37,7 +37,7 @@ class Welcome(QWidget):
             self.buttons[key] = made = QPushButton(text)
             made.setToolTip(f"Open the sample {text.lower()} and choose a model for it.")
             made.clicked.connect(partial(self._open, key))
-            grid.addWidget(made, i // 2, i % 2)
+            grid.addWidget(made, i // 3, i % 3)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 4)
         for i, text in enumerate(STEPS):
