@@ -7,7 +7,7 @@ noise. Everything follows from the random generator.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -174,15 +174,21 @@ def tiling(rng: np.random.Generator) -> Labels:
     return labels
 
 
+def depths(labels: Labels) -> Iterator[tuple[int, tuple[slice, ...], NDArray[np.bool_], NDArray[np.float64]]]:
+    """Yield each object's number, box, pixels in the box, and how deep they lie: 0 outside to 1 at its innermost."""
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            mine = labels[box] == number
+            depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
+            yield number, box, mine, depth / max(float(depth.max()), 1)
+
+
 def rings(rng: np.random.Generator) -> Labels:
     """Vesicles, mitochondria, beads: objects with a hole, or only their rims, or what is in them."""
     labels = blobs(rng)
     deep = np.zeros(labels.shape, dtype=np.float32)
-    for label, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            mine = labels[box] == label
-            depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
-            deep[box] += np.where(mine, depth / max(depth.max(), 1), 0)
+    for _, box, mine, depth in depths(labels):
+        deep[box] += np.where(mine, depth, 0)
     cut = rng.uniform(0.25, 0.7)
     return np.where(deep > cut, 0, labels) if rng.random() < 0.6 else np.where(deep > cut, labels, 0)
 
@@ -248,12 +254,8 @@ def shine_through(labels: Labels, rng: np.random.Generator) -> Grey:
     amplitude[rng.random(count + 1) < 0.08] *= rng.uniform(2, 5)  # rounded up
     thick, flat = np.zeros(labels.shape, dtype=np.float32), rng.uniform(0.25, 1.5)
     core, depth_of_core = rng.uniform(0.4, 0.9), rng.normal(0, 0.6)
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        mine = labels[box] == number
-        depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
-        dome = (depth / max(float(depth.max()), 1)) ** flat
+    for number, box, mine, depth in depths(labels):
+        dome = depth**flat
         thick[box] += mine * amplitude[number] * (dome + depth_of_core * (dome > core))
     inside = labels > 0
     thick = ndimage.gaussian_filter(thick, rng.uniform(0.4, 1.2))
@@ -295,22 +297,18 @@ def glow(labels: Labels, rng: np.random.Generator) -> Grey:
     texture = 1 + rng.uniform(0, 0.35) * fine + rng.uniform(0, 0.35) * coarse
     spots = smooth_noise(rng, SCENE, rng.uniform(4, 12)) > rng.uniform(1.0, 2.5)
     texture = np.where(spots, texture * rng.choice([rng.uniform(0.2, 0.7), rng.uniform(1.3, 2.5), 1.0]), texture)
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None:
-            mine = labels[box] == number
-            depth = ndimage.distance_transform_edt(np.pad(mine, 1))[1:-1, 1:-1]
-            dome = (depth / max(float(depth.max()), 1)) ** flat
-            picture[box] += mine * dome * np.exp(rng.normal(0, spread_of_levels))
+    for _, box, mine, depth in depths(labels):
+        picture[box] += mine * depth**flat * np.exp(rng.normal(0, spread_of_levels))
     picture = ndimage.gaussian_filter(picture * np.clip(texture, 0.1, 3), rng.uniform(0.5, 2))
     if rng.random() < 0.5:  # what lies above and below
         haze = (smooth_noise(rng, SCENE, rng.uniform(15, 60)) > rng.uniform(0, 1.5)).astype(np.float32)
         picture += rng.uniform(0, 0.35) * ndimage.gaussian_filter(haze, rng.uniform(5, 15))
-    if rng.random() < 0.4:  # debris, and the light of the cell body
+    if rng.random() < 0.4:  # debris
+        y, x = np.mgrid[:SCENE, :SCENE].astype(np.float32)
         for middle in rng.uniform(0, SCENE, (rng.integers(1, 15), 2)):
-            y, x = np.mgrid[:SCENE, :SCENE].astype(np.float32)
             away = np.hypot(y - middle[0], x - middle[1])
             picture += rng.uniform(0.1, 1.5) * np.exp(-((away / rng.uniform(0.7, 2)) ** 2))
-    if rng.random() < 0.4:
+    if rng.random() < 0.4:  # the light of the cell body
         body = ndimage.gaussian_filter((labels > 0).astype(np.float32), rng.uniform(5, 15))
         picture += rng.uniform(0, 0.3) * body * (1 + 0.3 * smooth_noise(rng, SCENE, rng.uniform(2, 8)))
     picture += rng.uniform(0, 0.1) * smooth_noise(rng, SCENE, rng.uniform(60, 190)) + rng.uniform(0.02, 0.4)

@@ -178,10 +178,13 @@ class Session:
         except NapariUnetError as error:
             self.models = []
             self.tell(str(error), is_error=True)
-        named = {e.card.name: e for e in reversed(self.models)}
-        entry = named.get(name) or named.get(FIRST) or (self.models[0] if self.models else None)
+        entry = self.model_named(name) or self.model_named(FIRST) or (self.models[0] if self.models else None)
         self.choice = self.choice.with_(entry=entry)
         self.changed.emit()
+
+    def model_named(self, name: str) -> Entry | None:
+        """Return the first model of that name in the list, if there is one."""
+        return next((entry for entry in self.models if entry.card.name == name), None)
 
     def choose_model(self, entry: Entry | None) -> None:
         """Choose the model; its own thresholds come with it."""

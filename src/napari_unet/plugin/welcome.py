@@ -54,7 +54,6 @@ class Welcome(QWidget):
         self.setVisible(self.session.image_layer is None)
 
     def _open(self, key: str, checked: bool = False) -> None:
-        named = {entry.card.name: entry for entry in reversed(self.session.models)}
-        if (fitting := named.get(SAMPLES[key][1])) is not None:
+        if (fitting := self.session.model_named(SAMPLES[key][1])) is not None:
             self.session.choose_model(fitting)
         self.session.viewer.open_sample("napari-unet", key)
