@@ -1,6 +1,7 @@
 """The tables beside the paper of 2015: its data and its recipe, our default and a peer, each trained in the same run.
 
     python -m benchmarks paper DATA [--tables isbi ctc crops volumes ablations] [--steps N] [--only TEXT] [--json FILE]
+        [--stardist PYTHON]
 
 DATA is the folder of the public image sets. Every U-Net here learns in the app's own step loop, with as many steps as any
 other of its table. Parts that judge were never trained on; thresholds are chosen on what was trained on.
@@ -8,7 +9,9 @@ other of its table. Parts that judge were never trained on; thresholds are chose
 - isbi: membranes (ISBI 2012), five folds of four contiguous slices; V_Rand and V_Info after border thinning, each at its
   best threshold, V_Rand also at the one that is best on trained slices, and at one for all parts, as on the board;
 - ctc: PhC-C2DH-U373 and DIC-C2DH-HeLa, the first half of the annotated frames against the second, and back;
-- crops: dsb2018 fluorescence from 10, 38 and 152 crops of 128 pixels, from random weights, judged on held-out groups;
+- crops: dsb2018 fluorescence from 10, 38 and 152 crops of 128 pixels, three draws, from random weights, judged on held-out
+  groups; beside us MONAI's U-Net and, where it is installed (`benchmarks.peers`), StarDist, each on the same crops for as
+  much CPU time as ours learned;
 - volumes: three volumes, the left half against the right; a start from `nuclei` beside random weights;
 - ablations: one change at a time, on membranes and on nuclei, from random weights.
 
@@ -42,6 +45,7 @@ from torch.nn import functional as F
 
 from benchmarks.click import pairs as manifest_pairs
 from benchmarks.paint_and_retrain import normalised
+from benchmarks.peers import monai_unet, stardist
 from benchmarks.quality import grey_of, held_out, otsu_watershed
 from napari_unet.engine import augment
 from napari_unet.engine.annotation import Annotation, TrainingSet
@@ -269,11 +273,24 @@ def classes(pairs: list[Pair]) -> list[Pair]:
     return [(image, (labels > 0).astype(np.int32)) for image, labels in pairs]
 
 
-def membranes_ours(data: Path, number: int, settings: TrainSettings) -> Scores:
-    train, test = fold(slices(data), number)
+@cache
+def taught_membranes(data: Path, number: int, settings: TrainSettings) -> tuple[Model, float]:
+    """Return what a fold taught `nuclei`, and the CPU seconds that it took."""
     start = start_model("cells", "semantic", ("membrane", "cell"), 2, 1, nuclei())
-    model = learned(start, classes(train), settings)
-    return membranes(train, test, lambda image: chances(model, image)[1])
+    began = time.process_time()
+    return learned(start, classes(fold(slices(data), number)[0]), settings), time.process_time() - began
+
+
+def membranes_ours(data: Path, number: int, settings: TrainSettings) -> Scores:
+    model, _ = taught_membranes(data, number, settings)
+    return membranes(*fold(slices(data), number), lambda image: chances(model, image)[1])
+
+
+def membranes_monai(data: Path, number: int, settings: TrainSettings) -> Scores:
+    """From random weights, for as much CPU time."""
+    train, test = fold(slices(data), number)
+    answer, steps = monai_unet(classes(train), 2, taught_membranes(data, number, settings)[1], 128, settings.seed)
+    return {**membranes(train, test, lambda image: answer(image)[1]), "steps": steps}
 
 
 def membranes_as_in_2015(data: Path, number: int, settings: TrainSettings) -> Scores:
@@ -309,6 +326,7 @@ def isbi(data: Path, settings: TrainSettings) -> Iterator[Run]:
     for number in range(FOLDS):
         for method, work, how in (
             ("ours, from nuclei", membranes_ours, settings),
+            ("MONAI's U-Net", membranes_monai, settings),
             ("the paper's recipe", membranes_as_in_2015, as_paper(settings)),
             ("random forest", membranes_forest, settings),
         ):
@@ -415,7 +433,7 @@ def ctc(data: Path, settings: TrainSettings) -> Iterator[Run]:
 
 # --- crops ------------------------------------------------------------------------------------------------------------
 
-CROP = 128
+CROP, DRAWS = 128, 3
 
 
 @cache
@@ -457,12 +475,37 @@ def precision(test: list[Pair], answer: Callable[[Array], Array]) -> Scores:
     return {f"AP@{t:g}": float(np.mean([s[t] for s in scores])) for t in (0.5, 0.7, 0.9)}
 
 
-def few_crops(data: Path, count: int, settings: TrainSettings) -> Scores:
-    known, unknown = fluorescence(data)
-    crops = crops_of(known, count, settings.seed)
+@cache
+def taught_few(data: Path, count: int, settings: TrainSettings) -> tuple[list[Pair], Model, float]:
+    """Return the crops, what they taught random weights, and the CPU seconds that it took."""
+    crops = crops_of(fluorescence(data)[0], count, settings.seed)
+    began = time.process_time()
     model = taught(blank("objects", seed=settings.seed), annotated(crops), settings)
+    return crops, model, time.process_time() - began
+
+
+def few_crops(data: Path, count: int, settings: TrainSettings) -> Scores:
+    crops, model, _ = taught_few(data, count, settings)
     thresholds = chosen_on_crops(model, crops)
-    return precision(unknown, lambda image: labels_from_maps(chances(model, image), thresholds))
+    return precision(fluorescence(data)[1], lambda image: labels_from_maps(chances(model, image), thresholds))
+
+
+def few_crops_monai(data: Path, count: int, settings: TrainSettings) -> Scores:
+    """Inside, border and background, since its U-Net tells classes and not objects."""
+    crops, _, cpu_s = taught_few(data, count, settings)
+    shown = [(image, three_classes(labels)) for image, labels in crops]
+    answer, steps = monai_unet(shown, 3, cpu_s, 96, settings.seed)
+    card = nuclei().card
+    scores = precision(fluorescence(data)[1], lambda image: from_three_classes(answer(normalised(image, card)[0])))
+    return {**scores, "steps": steps}
+
+
+def few_crops_stardist(data: Path, count: int, python: str, settings: TrainSettings) -> Scores:
+    crops, _, cpu_s = taught_few(data, count, settings)
+    unknown = fluorescence(data)[1]
+    found, steps = stardist(crops, [image for image, _ in unknown], cpu_s, python, settings.seed)
+    answers = iter(found)
+    return {**precision(unknown, lambda _: next(answers)), "steps": steps}
 
 
 def chosen_on_crops(model: Model, crops: list[Pair]) -> ObjectSettings:
@@ -475,12 +518,16 @@ def nuclei_otsu(data: Path) -> Scores:
     return precision(fluorescence(data)[1], otsu_watershed)
 
 
-def crops(data: Path, settings: TrainSettings) -> Iterator[Run]:
-    """Yield the runs of the curve of few labels."""
-    for count in (10, 38, 152):
-        yield Run(
-            "crops", "dsb2018 fluorescence", f"ours, {count} crops", "0", partial(few_crops, data, count, settings)
-        )
+def crops(data: Path, settings: TrainSettings, python: str) -> Iterator[Run]:
+    """Yield the runs of the curve of few labels; each draw has its own random weights, too."""
+    methods = {"ours": few_crops, "MONAI's U-Net": few_crops_monai}
+    if python:
+        methods["StarDist"] = partial(few_crops_stardist, python=python)
+    for count, draw in itertools.product((10, 38, 152), range(DRAWS)):
+        how = replace(settings, seed=settings.seed + draw)
+        for method, work in methods.items():
+            name = f"{count} crops, {method}"
+            yield Run("crops", "dsb2018 fluorescence", name, str(draw), partial(work, data, count, settings=how))
     yield Run("crops", "dsb2018 fluorescence", "Otsu + watershed", "0", partial(nuclei_otsu, data))
 
 
@@ -642,7 +689,7 @@ TABLES: dict[str, Callable[[Path, TrainSettings], Iterator[Run]]] = {
     "ctc": ctc,
     "isbi": isbi,
     "volumes": volumes,
-    "crops": crops,
+    "crops": partial(crops, python=""),
     "ablations": ablations,
 }
 
@@ -683,15 +730,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="runs whose name holds this text")
+    parser.add_argument(
+        "--stardist", default="", metavar="PYTHON", help="a Python with StarDist, to train it beside us"
+    )
     parser.add_argument("--json", type=Path, help="results so far are read from here, all are written here")
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings = replace(DENSE, steps=options.steps, seed=options.seed)
+    tables = TABLES | {"crops": partial(crops, python=options.stardist)}
     results: dict[str, Scores] = {}
     if options.json and options.json.exists():
         results = json.loads(options.json.read_text())
     for table in options.tables:
-        for run in TABLES[table](options.data, settings):
+        for run in tables[table](options.data, settings):
             if run.name in results or options.only not in run.name:
                 continue
             began = time.process_time()
@@ -699,10 +750,8 @@ def main() -> None:
                 scores = run.work()
             except FileNotFoundError as error:
                 sys.exit(f"There is no {error.filename}: give the folder of the image sets, or fewer --tables.")
-            results[run.name] = {**scores, "seconds": time.process_time() - began} | {
-                "steps": options.steps,
-                "seed": options.seed,
-            }
+            spent = time.process_time() - began
+            results[run.name] = {"steps": options.steps, "seed": options.seed, **scores, "seconds": spent}
             told = ", ".join(f"{k} {v:.3f}" for k, v in scores.items() if isinstance(v, float))
             print(f"{run.name}: {told} ({results[run.name]['seconds']:.0f} CPU s)", flush=True)
             if options.json:
