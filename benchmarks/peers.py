@@ -10,6 +10,7 @@ run as a process of its own with the Python that is named:
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,8 @@ def stardist(
     pairs: Sequence[Pair], images: Sequence[Array], cpu_s: float, python: str, seed: int
 ) -> tuple[list[Array], int]:
     """Return the objects that StarDist finds in `images`, and its training steps, from a process with one thread."""
+    if shutil.which(python) is None:
+        sys.exit(f"There is no Python at {python}: name one that has StarDist.")
     with tempfile.TemporaryDirectory() as folder:
         shown, found = Path(folder) / "shown.npz", Path(folder) / "found.npz"
         arrays = {f"image{i}": image for i, (image, _) in enumerate(pairs)}

@@ -36,3 +36,8 @@ def test_monais_unet_learns_until_its_time_is_spent() -> None:
 def test_a_python_without_stardist_is_named() -> None:
     with pytest.raises(SystemExit, match=f"StarDist did not run with {sys.executable}: .*No module named"):
         stardist([squares(0)], [squares(1)[0]], 1, sys.executable, seed=0)
+
+
+def test_a_python_that_is_not_there_is_named() -> None:
+    with pytest.raises(SystemExit, match="There is no Python at nowhere/python: name one that has StarDist"):
+        stardist([squares(0)], [squares(1)[0]], 1, "nowhere/python", seed=0)
