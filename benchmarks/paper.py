@@ -518,7 +518,7 @@ def nuclei_otsu(data: Path) -> Scores:
     return precision(fluorescence(data)[1], otsu_watershed)
 
 
-def crops(data: Path, settings: TrainSettings, python: str) -> Iterator[Run]:
+def crops(data: Path, settings: TrainSettings, python: str = "") -> Iterator[Run]:
     """Yield the runs of the curve of few labels; each draw has its own random weights, too."""
     methods = {"ours": few_crops, "MONAI's U-Net": few_crops_monai}
     if python:
@@ -689,7 +689,7 @@ TABLES: dict[str, Callable[[Path, TrainSettings], Iterator[Run]]] = {
     "ctc": ctc,
     "isbi": isbi,
     "volumes": volumes,
-    "crops": partial(crops, python=""),
+    "crops": crops,
     "ablations": ablations,
 }
 
