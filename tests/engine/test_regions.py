@@ -13,7 +13,7 @@ import tifffile
 import torch
 import zarr
 
-from napari_unet.engine import files, regions
+from napari_unet.engine import files, inference, regions
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.errors import FileError, InvalidImage
 from napari_unet.engine.files import open_image
@@ -141,7 +141,7 @@ def test_what_is_done_is_not_computed_again(tmp_path: Path, monkeypatch: pytest.
         next(events)
     events.close()  # type: ignore[attr-defined]
     assert not target.exists()
-    monkeypatch.setattr(regions, "run_tiles", lambda *arguments: pytest.fail("the network ran again"))
+    monkeypatch.setattr(inference, "run_tiles", lambda *arguments: pytest.fail("the network ran again"))
     np.testing.assert_array_equal(by_regions(image, model, BatchSettings(CPU, block=48), target), whole)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -207,18 +207,18 @@ def test_a_tiff_is_written_in_tiles(big: bool, tmp_path: Path, monkeypatch: pyte
 
 def test_a_tile_is_read_while_the_one_before_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
-    read, compute = regions.read_normalised, regions.Executor.__call__
-    monkeypatch.setattr(regions, "read_normalised", lambda *given: (begun.append("read"), read(*given))[1])
+    read, compute = inference.read_normalised, regions.Executor.begin
+    monkeypatch.setattr(inference, "read_normalised", lambda *given: (begun.append("read"), read(*given))[1])
 
-    def computed(self, tile):
+    def computed(self, tile, *how):
         deadline = time.monotonic() + 20
         wanted = min(2 + begun.count("compute"), 4)  # of four tiles: the one computed and the next
         while begun.count("read") < wanted and time.monotonic() < deadline:
             threading.Event().wait(0.01)
         begun.append("compute")
-        return compute(self, tile)
+        return compute(self, tile, *how)
 
-    monkeypatch.setattr(regions.Executor, "__call__", computed)
+    monkeypatch.setattr(regions.Executor, "begin", computed)
     by_regions(Image(hills((64, 64), 5), "yx"), landscape_model(), BatchSettings(CPU, block=64), tmp_path / "l.zarr")
     assert begun == ["read", "read", "compute", "read", "compute", "read", "compute", "compute"]
 

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .card import Spec, UNetSpec
+from .conveyor import Conveyor
 from .errors import DeviceError, OutOfMemory
 from .foreign import Foreign, Running
 from .steps import sigmoid, softmax
@@ -140,6 +141,11 @@ def ready(network: UNet) -> UNet:
     return result
 
 
+def half_type(kind: str) -> torch.dtype:
+    """Return the type of half precision that a kind of device computes with."""
+    return torch.bfloat16 if kind == "cpu" or (kind == "cuda" and torch.cuda.is_bf16_supported()) else torch.float16
+
+
 def trial(spec: UNetSpec) -> NDArray[np.float32]:
     """Return a small batch on which a device is compared with the processor: random, the same every time."""
     shape = tuple(2 * s for s in spec.total_stride)
@@ -163,46 +169,72 @@ class Executor:
             if isinstance(network, Foreign):
                 self._network = network.ready()
                 return
-            self._network = ready(network)
-            self._in_half = device.split(":")[0] not in PRECISE
-            tile = trial(network.spec) if self._in_half else None
-            expected = None if tile is None else self._network(torch.from_numpy(tile)).numpy()
-            self._network.to(device).to(memory_format=self._layout)  # type: ignore[call-overload]
-            if tile is not None and expected is not None:
-                self._check(tile, expected)
+            self._conveyor = Conveyor(device)
+            kind = device.split(":")[0]
+            if kind in PRECISE:
+                self._place(network, torch.float32)
+            else:
+                self._place_checked(network, half_type(kind))
 
-    def _check(self, tile: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
-        """Go back to single precision, with a word in the log, if half precision computes something else on this device."""
-        if self._is_right(tile, expected):
-            return
-        logging.getLogger(__name__).warning(
-            "Half precision on %s computes something else than the processor: single precision is used.", self.device
-        )
-        self._in_half = False
-        if not self._is_right(tile, expected):
-            raise DeviceError(
-                f"Device {self.device!r} computes something else than the processor: choose the device cpu."
-            )
+    def _place(self, network: UNet, dtype: torch.dtype) -> None:
+        self._network, self._dtype = ready(network), dtype
+        self._network.to(self.device, dtype).to(memory_format=self._layout)  # type: ignore[call-overload]
 
-    def _is_right(self, tile: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
-        return bool(np.abs(self(tile) - expected).max() <= LARGEST_ERROR * np.abs(expected).max())
+    def _place_checked(self, network: UNet, half: torch.dtype) -> None:
+        """Take single precision, with a word in the log, if half precision computes something else on this device."""
+        tile = trial(network.spec)
+        with torch.inference_mode():
+            expected = ready(network)(torch.from_numpy(tile)).numpy()
+        for dtype in (half, torch.float32):
+            self._place(network, dtype)
+            if np.abs(self(tile) - expected).max() <= LARGEST_ERROR * np.abs(expected).max():
+                return
+            if dtype == half:
+                logging.getLogger(__name__).warning(
+                    "Half precision on %s computes something else than the processor: single precision is used.",
+                    self.device,
+                )
+        raise DeviceError(f"Device {self.device!r} computes something else than the processor: choose the device cpu.")
 
-    @torch.inference_mode()
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network; raises OutOfMemory or DeviceError."""
-        if isinstance(self._network, Running):
-            return self._network(batch)
-        kind = self.device.split(":")[0]
-        with device_errors(self.device):
-            x = torch.from_numpy(np.ascontiguousarray(batch)).to(self.device, memory_format=self._layout)
-            with torch.autocast(kind, dtype=self._half(kind), enabled=self._in_half):
-                logits = self._network(x)
-            result: NDArray[np.float32] = logits.float().cpu().numpy()
-            return result
+        logits: NDArray[np.float32] = self.begin(batch)()
+        return logits
 
-    @staticmethod
-    def _half(kind: str) -> torch.dtype:
-        return torch.bfloat16 if kind == "cpu" or (kind == "cuda" and torch.cuda.is_bf16_supported()) else torch.float16
+    @torch.inference_mode()
+    def begin(
+        self, batch: NDArray[Any], scale: Callable[[Tensor], Tensor] | None = None, classes: bool = False
+    ) -> Callable[[], NDArray[Any]]:
+        """Start to run the network; the function that is returned waits for the logits. Raises as a call does.
+
+        Parameters
+        ----------
+        batch
+            ``(n, c, *spatial)`` normalised pixels; integers of a type in `conveyor.RAW` are normalised by `scale`, on
+            the device.
+        classes
+            The largest class of each pixel is wanted, ``(n, 1, *spatial)``, not the logits.
+        """
+        if isinstance(self._network, Running):
+            maps = self._network(batch)
+            return lambda: maps.argmax(1)[:, None] if classes else maps
+        with device_errors(self.device):
+            x = self._conveyor.up(batch)
+            if scale is not None and not x.is_floating_point():
+                x = scale(x)
+            logits = self._network(x.to(self._dtype, memory_format=self._layout))
+            if classes:
+                wanted = logits.argmax(1, keepdim=True).to(torch.uint8 if logits.shape[1] <= 256 else torch.int32)
+            else:  # float16 holds what bfloat16 does, and numpy knows it
+                wanted = logits.to(torch.float32 if self._dtype == torch.float32 else torch.float16)
+            arrived = self._conveyor.down(wanted)
+
+        def finish() -> NDArray[Any]:
+            with device_errors(self.device):
+                found = arrived()
+            return found if classes else found.astype(np.float32, copy=False)
+
+        return finish
 
     def check_memory(self, shape: tuple[int, ...]) -> None:
         """Raise OutOfMemory before a tile is read that cannot fit."""
@@ -232,14 +264,35 @@ def _width(spec: Spec) -> int:
 
 def run_tiles(
     executor: Executor,
-    read: Callable[[tuple[int, ...], tuple[int, ...]], NDArray[np.float32]],
+    read: Callable[[tuple[int, ...], tuple[int, ...]], NDArray[Any]],
     tiles: Iterable[Tile],
-) -> Iterator[tuple[Tile, NDArray[np.float32]]]:
-    """Yield each tile with the logits ``(k, *inner)`` of its inner part; `read` gives normalised pixels from start to stop."""
+    scale: Callable[[Tensor], Tensor] | None = None,
+    classes: bool = False,
+) -> Iterator[tuple[Tile, NDArray[Any]]]:
+    """Yield each tile with the logits ``(k, *inner)`` of its inner part, or with its classes ``(1, *inner)``.
+
+    On another device than the CPU the next tile is read and sent while one is computed.
+
+    Parameters
+    ----------
+    read
+        Gives pixels from start to stop.
+    scale, classes
+        See `Executor.begin`.
+    """
+    waiting: list[tuple[Tile, Callable[[], NDArray[Any]]]] = []
+
+    def first() -> tuple[Tile, NDArray[Any]]:
+        tile, arrived = waiting.pop(0)
+        return tile, arrived()[0][(slice(None), *tile.crop)]
+
     for tile in tiles:
         executor.check_memory(tuple(b - a for a, b in zip(tile.start, tile.stop, strict=True)))
-        logits = executor(read(tile.start, tile.stop)[None])[0]
-        yield tile, logits[(slice(None), *tile.crop)]
+        waiting.append((tile, executor.begin(read(tile.start, tile.stop)[None], scale, classes)))
+        if len(waiting) > (executor.device != "cpu"):
+            yield first()
+    while waiting:
+        yield first()
 
 
 def probability(logits: NDArray[np.float32], is_objects: bool) -> NDArray[np.float32]:

@@ -11,10 +11,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from .. import __version__
 from .card import ForeignSpec, ModelCard, Step, tuples
+from .conveyor import RAW
 from .doubts import diameter as median_diameter
 from .doubts import doubts
 from .errors import InvalidImage, InvalidSettings, OutOfMemory
@@ -161,6 +164,12 @@ class Normalisation:
             )
         return result.clip(*CLIP, out=result) if self.steps is None else result
 
+    def on_device(self, pixels: Tensor) -> Tensor:
+        """Normalise integers ``(n, c, *spatial)`` where they are, as a call does on the CPU; not for other programs' steps."""
+        column = (-1,) + (1,) * (pixels.ndim - 2)
+        low, high = (pixels.new_tensor(v, dtype=torch.float32).view(column) for v in (self.low, self.high))
+        return ((pixels.float() - low) / (high - low)).clamp(*CLIP)
+
 
 def preparation(items: list[Item], card: ModelCard, settings: SegmentSettings, name: str) -> Normalisation:
     """Look at the whole image once and return what is done to its pixels before a model sees them.
@@ -270,6 +279,7 @@ def segment(
     keep = is_objects and 2 * channels * math.prod(seen_shape) <= KEPT_MAPS
     maps = np.zeros((channels, *seen_shape), dtype=np.float16) if keep else None
     probabilities = np.zeros((channels, *labels.shape), dtype=np.float32) if settings.probabilities else None
+    with_chances = is_objects or settings.probabilities
     seen = None
     if in_view is not None:
         items.sort(key=lambda item: _distance(item, in_view))
@@ -288,27 +298,27 @@ def segment(
             stitched = np.zeros((channels, *zoom.seen), dtype=np.float16)
         flat = labels[whole].reshape(item.shape)  # a view: steps have length 1
         as_seen = np.zeros(zoom.seen, dtype) if zoom.changes else flat
-        read = partial(read_normalised, zoom.item(item), scale)
+        read = reader(network, zoom.item(item), scale)
         while True:
             try:
-                for part in _parts(network, read, plan, seen, preview=number == 0):
+                for part in parts(network, read, plan, seen, scale, not with_chances, preview=number == 0):
                     done += 1
                     if part is None:
                         yield TileDone(done, tiles, NOWHERE[: labels.ndim], labels[NOWHERE[: labels.ndim]])
                         continue
-                    inner, logits = part
+                    inner, found = part
                     place = zoom.inner(inner)
                     region = item.region(place)
-                    chance = logits if card.is_foreign else probability(logits, is_objects)
+                    chance = found if card.is_foreign or not with_chances else probability(found, is_objects)
                     if probabilities is not None:
                         for into, values in zip(probabilities, chance, strict=True):
-                            found = zoom.labels(partial(_part_of, values, inner), place)
-                            into[region] = found.reshape(into[region].shape)
+                            resized = zoom.labels(partial(_part_of, values, inner), place)
+                            into[region] = resized.reshape(into[region].shape)
                     if stitched is not None:
                         stitched[(slice(None), *inner)] = chance
                         preview = (chance[0] > thresholds.foreground_threshold).astype(dtype)
                     else:
-                        preview = logits.argmax(0).astype(dtype)
+                        preview = (found.argmax(0) if with_chances else found[0]).astype(dtype)
                     as_seen[inner] = preview
                     flat[place] = zoom.labels(as_seen.__getitem__, place)
                     yield TileDone(done, tiles, region, labels[region])
@@ -428,17 +438,27 @@ def _steps(network: Levels | Executor, plan: TilePlan, seen: tuple[slice, ...] |
     return sum(network.steps(block, plan.canvas) for block in _blocks(network, plan, seen, preview=True))
 
 
-def _parts(
-    network: Levels | Executor, read: Read, plan: TilePlan, seen: tuple[slice, ...] | None, preview: bool
+def parts(
+    network: Levels | Executor,
+    read: Read,
+    plan: TilePlan,
+    seen: tuple[slice, ...] | None,
+    scale: Normalisation,
+    classes: bool,
+    preview: bool = False,
 ) -> Iterator[Part | None]:
-    """Compute a plane or volume, what is seen first; yields where a tile lies with its logits, None for a deeper level."""
+    """Compute a plane or volume, what is seen first.
+
+    Yields where a tile lies with its logits, or its `classes` as one map; None for a deeper level.
+    """
     if isinstance(network, Executor):
         tiles = plan if seen is None else plan.nearest_first(seen)
-        for tile, logits in run_tiles(network, read, tiles):
-            yield tile.inner, logits
-    else:
-        for block in _blocks(network, plan, seen, preview):
-            yield from network.run(read, block, plan.canvas, seen)
+        for tile, found in run_tiles(network, read, tiles, scale.on_device, classes):
+            yield tile.inner, found
+        return
+    for block in _blocks(network, plan, seen, preview):
+        for part in network.run(read, block, plan.canvas, seen):
+            yield (part[0], part[1].argmax(0)[None]) if part and classes else part
 
 
 def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
@@ -461,6 +481,18 @@ def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
         found = labels_from_maps(result.maps[:, *position], thresholds)
         labels[position] = zoom.objects(found.__getitem__, everything)
     return labels
+
+
+def reader(network: Levels | Executor, item: Item, scale: Normalisation) -> Read:
+    """Return what reads the pixels of a region for a network: normalised, or as they are if its device does that."""
+    if isinstance(network, Executor) and network.device != "cpu":
+        return partial(_read_for_device, item, scale)
+    return partial(read_normalised, item, scale)
+
+
+def _read_for_device(item: Item, scale: Normalisation, start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[Any]:
+    pixels = item.read_mirrored(start, stop)
+    return pixels if pixels.dtype in RAW else scale(pixels)
 
 
 def read_normalised(

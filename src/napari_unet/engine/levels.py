@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -43,8 +42,8 @@ READ = 1 << 20
 MOST_MEMORY = 2 << 30
 """Bytes that a block takes at most; larger blocks are hardly faster."""
 Box = tuple[Interval, ...]
-Read = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[np.float32]]
-Part = tuple[tuple[slice, ...], NDArray[np.float32]]
+Read = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[Any]]
+Part = tuple[tuple[slice, ...], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)

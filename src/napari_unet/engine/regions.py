@@ -40,7 +40,7 @@ from skimage.segmentation import watershed
 
 from .doubts import NO_OBJECTS, doubts_of_image
 from .errors import FileError, InvalidImage, LibraryError, OutOfMemory
-from .execution import Executor, pick_device, probability, run_tiles
+from .execution import Executor, pick_device, probability
 from .files import CHUNK, LabelStore
 from .image import Image, Item
 from .inference import (
@@ -48,8 +48,9 @@ from .inference import (
     Normalisation,
     network_for,
     object_diameter,
+    parts,
     preparation,
-    read_normalised,
+    reader,
     record_of,
     tile_size,
 )
@@ -480,7 +481,7 @@ class _Part(ABC):
     def __init__(self, run: Run, number: int) -> None:
         self.run, self.number, self.item = run, number, run.items[number]
         self.blocks, self.work = run.seen, run.work
-        self._reading: tuple[object, Future[NDArray[np.float32]]] | None = None
+        self._reading: tuple[object, Future[NDArray[Any]]] | None = None
 
     def events(self) -> Iterator[RegionDone]:
         """Compute what is not done, here or by those that the run knows."""
@@ -530,8 +531,8 @@ class _Part(ABC):
     def _mark(self, stage: str, index: Index) -> str:
         return f"{self.number}/{stage}{'_'.join(map(str, index))}"
 
-    def _tiles(self, index: Index, following: Index | None) -> Iterator[Part]:
-        """Run the network on a block; yields where a tile lies and its logits, all again when memory ran out."""
+    def _tiles(self, index: Index, following: Index | None, classes: bool = False) -> Iterator[Part]:
+        """Run the network on a block; yields where a tile lies with its logits or `classes`, all again when memory ran out."""
         spec, network, settings = self.run.model.card.spec, self.run.network, self.run.settings.segment
         part = tuple(s.stop - s.start for s in self.blocks.region(index))
         size = tile_size(network, settings, self.blocks.shape, part)
@@ -541,11 +542,7 @@ class _Part(ABC):
             order = [_reach(network, tile, tiles.canvas) for tile in (*tiles, *first_of_next)]
             read = partial(self._read, dict(itertools.pairwise(order)))
             try:
-                for tile in tiles:
-                    if isinstance(network, Levels):
-                        yield from filter(None, network.run(read, tile.inner, tiles.canvas))
-                    else:
-                        yield from ((done.inner, logits) for done, logits in run_tiles(network, read, [tile]))
+                yield from filter(None, parts(network, read, tiles, None, self.run.scale, classes))
                 return
             except OutOfMemory:
                 smallest = max(SMALLEST_TILE, *spec.total_stride)
@@ -570,11 +567,9 @@ class _Part(ABC):
     def _plan(self, index: Index, size: tuple[int, ...]) -> TilePlan:
         return TilePlan.make(self.run.model.card.spec, self.blocks.shape, size, self.blocks.region(index))
 
-    def _read(
-        self, follows: dict[tuple[Index, Index], tuple[Index, Index]], start: Index, stop: Index
-    ) -> NDArray[np.float32]:
+    def _read(self, follows: dict[tuple[Index, Index], tuple[Index, Index]], start: Index, stop: Index) -> NDArray[Any]:
         """Read a tile, and begin with the one that follows."""
-        read = partial(read_normalised, self.run.zoom.item(self.item), self.run.scale)
+        read = reader(self.run.network, self.run.zoom.item(self.item), self.run.scale)
         begun = self._reading and self._reading[0] == (start, stop) and self._reading[1]
         pixels = begun.result() if begun else read(start, stop)
         then = follows.get((start, stop))
@@ -589,8 +584,8 @@ class _Classes(_Part):
         """See `_Part`."""
         block = self.blocks.region(index)
         classes = np.zeros([s.stop - s.start for s in block], dtype=np.uint16)
-        for place, logits in self._tiles(index, following):
-            classes[_within(place, block)] = logits.argmax(0)
+        for place, found in self._tiles(index, following, classes=True):
+            classes[_within(place, block)] = found[0]
         where = self.item.region(block)
         return Computed(((self.run.unlinked, where, classes.reshape([s.stop - s.start for s in where])),))
 
