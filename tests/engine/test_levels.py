@@ -1,6 +1,6 @@
 """Levels: what a block depends on, its memory, its tiles and their order. That it is exact stands in test_exactness."""
 
-import weakref
+import itertools
 
 import numpy as np
 import pytest
@@ -9,9 +9,11 @@ from napari_unet.engine import levels
 from napari_unet.engine.card import UNetSpec
 from napari_unet.engine.errors import OutOfMemory
 from napari_unet.engine.image import Image
-from napari_unet.engine.levels import Extents, Levels, Map, cut
+from napari_unet.engine.levels import Extents, Levels, Need, cut, placed
 from napari_unet.engine.tiling import canvas
 from napari_unet.engine.unet import UNet
+
+from .conftest import make_model
 
 ONE_POOLING = UNetSpec(channels=(2, 4))
 BLOCK = (slice(0, 8), slice(8, 16))
@@ -46,22 +48,74 @@ def test_memory_by_hand() -> None:
     )  # while level 0 contracts
 
 
-def test_the_memory_of_all_maps_is_never_more_than_announced(monkeypatch: pytest.MonkeyPatch) -> None:
-    held: list[weakref.ref[Map]] = []
-    most, original = 0, Map.__init__
+SPECS = [
+    UNetSpec(channels=(16, 32, 64, 128, 256)),
+    UNetSpec(channels=(4, 8, 8), in_channels=3),
+    UNetSpec(dims=3, channels=(4, 8, 16, 16), strides=((1, 2, 2), (2, 2, 2), (2, 2, 2))),
+    ONE_POOLING,
+]
 
-    def record(self: Map, channels: int, box: levels.Box) -> None:
-        nonlocal most
-        original(self, channels, box)
-        held.append(weakref.ref(self))
-        most = max(most, sum(4 * m._values.numel() for r in held if (m := r()) is not None))
 
-    monkeypatch.setattr(Map, "__init__", record)
-    network, read = blank((40, 60, 50))
-    end = canvas(network.spec, (40, 60, 50))
-    list(network.run(read, (slice(0, 40), slice(0, 60), slice(0, 50)), end))
-    assert most == Extents.of(network.spec, (slice(0, 40), slice(0, 60), slice(0, 50)), end).memory(network.spec)
-    assert network.memory((40, 60, 52), end) >= most
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec.channels))
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_no_map_covers_another_that_is_needed_with_it(spec: UNetSpec, is_whole: bool) -> None:
+    shape = (32, 64, 64)[-spec.dims :]
+    needs = Extents.of(spec, tuple(slice(0, n) for n in shape), shape if is_whole else (None,) * spec.dims).maps(spec)
+    places, total = placed(needs)
+    assert places.keys() == needs.keys()
+    most = 0
+    for step in range(2 * len(spec.channels)):
+        there = sorted((places[n], need.size) for n, need in needs.items() if need.first <= step <= need.last)
+        for (start, size), (following, _) in itertools.pairwise([*there, (total, 0)]):
+            assert start + size <= following
+        most = max(most, sum(size for _, size in there))
+    assert total == most  # not more than what is needed at once
+
+
+def test_places_by_hand() -> None:
+    needs = {("a", 0): Need(0, 1, 10), ("b", 0): Need(1, 2, 6), ("c", 0): Need(2, 3, 12), ("d", 0): Need(3, 3, 5)}
+    assert placed(needs) == ({("c", 0): 0, ("a", 0): 0, ("b", 0): 12, ("d", 0): 12}, 18)
+
+
+def memory_of(network: Levels) -> int | None:
+    return None if network._memory is None else network._memory.data_ptr()
+
+
+def test_the_next_block_takes_the_memory_of_the_last() -> None:
+    network, read = blank((64, 96))
+    whole, half = (slice(0, 64), slice(0, 96)), (slice(0, 64), slice(0, 48))
+    list(network.run(read, whole, (64, 96)))
+    kept = memory_of(network)
+    list(network.run(read, half, (64, 96)))
+    assert memory_of(network) == kept is not None
+    network.free()
+    assert memory_of(network) is None
+
+
+def test_two_blocks_under_way_have_memory_of_their_own(rng: np.random.Generator) -> None:
+    image = rng.random((64, 96)).astype(np.float32)
+    model = make_model()
+    item = next(Image(image, "yx").items(2))
+    network = Levels(model.unet)
+    block = (slice(0, 64), slice(0, 96))
+
+    def runs(count: int) -> list[list[np.ndarray]]:
+        under_way = [network.run(item.read_mirrored, block, (64, 96)) for _ in range(count)]
+        together = zip(*under_way, strict=True)
+        return [[part[1] for part in one if part is not None] for one in zip(*together, strict=True)]
+
+    (expected,) = runs(1)
+    for found in runs(2):
+        for part, wanted in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(part, wanted)
+
+
+def test_memory_of_a_run_that_is_stopped_is_let_go() -> None:
+    network, read = blank((64, 96))
+    run = network.run(read, (slice(0, 64), slice(0, 96)), (64, 96))
+    next(run)
+    run.close()  # type: ignore[attr-defined]
+    assert memory_of(network) is None
 
 
 def test_tiles_are_even_and_start_on_the_stride() -> None:
@@ -117,19 +171,20 @@ def test_a_given_budget_decides_the_size_of_blocks(block: tuple[int, int]) -> No
     assert network.largest_block((100, 57), (100, 60), network.memory(block, (100, 60))) == block
 
 
-@pytest.mark.parametrize("channels", [1, 4, 8])
-def test_memory_that_runs_out_at_any_level_is_told(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Map.__init__
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_memory_that_runs_out_at_any_level_is_told(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Levels._convolve
 
-    def full(self: Map, width: int, box: levels.Box) -> None:
-        if width == channels:
+    def full(self: Levels, convolutions: object, here: int, *rest: object) -> object:
+        if here == level:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        original(self, width, box)
+        return original(self, convolutions, here, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Map, "__init__", full)
+    monkeypatch.setattr(Levels, "_convolve", full)
     network, read = blank((64, 64))
     with pytest.raises(OutOfMemory, match="close other programs"):
         list(network.run(read, (slice(0, 64),) * 2, (64, 64)))
+    assert memory_of(network) is None
 
 
 def test_an_image_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

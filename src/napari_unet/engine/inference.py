@@ -332,6 +332,8 @@ def segment(
                     raise
                 plan = smaller
                 tiles = done + _steps(network, plan) * (len(items) - number)
+        if isinstance(network, Levels) and item is items[-1]:
+            network.free()
         if stitched is not None:
             as_seen[...] = labels_from_maps(stitched, thresholds)
             flat[...] = zoom.objects(as_seen.__getitem__, everything)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,6 +43,7 @@ READ = 1 << 20
 MOST_MEMORY = 2 << 30
 """Bytes that a block takes at most; larger blocks are hardly faster."""
 Box = tuple[Interval, ...]
+Name = tuple[str, int]
 Read = Callable[[tuple[int, ...], tuple[int, ...]], NDArray[Any]]
 Part = tuple[tuple[slice, ...], NDArray[Any]]
 
@@ -75,16 +77,48 @@ class Extents:
         )
         return cls(inputs, (*encoded, outputs[-1]), (*skips, outputs[-1]), outputs, ends)
 
-    def memory(self, spec: UNetSpec) -> int:
-        """Return the bytes of all maps at the worst moment; those of the tile under way come on top."""
+    def maps(self, spec: UNetSpec) -> dict[Name, Need]:
+        """Return what is kept of a block: from when to when, counted in levels done, and how much."""
+        deepest = len(spec.strides)
         entering = (spec.in_channels, *spec.channels[:-1])
-        inputs = [*(c * size(box) for c, box in zip(entering, self.inputs, strict=True)), 0]
-        skips = [c * size(box) for c, box in zip(spec.channels, self.skips, strict=True)]
-        outputs = [0, *(c * size(box) for c, box in zip(spec.channels[1:], self.outputs[1:], strict=True))]
-        held = list(itertools.accumulate(skips))
-        encoding = [held[level] + inputs[level] + inputs[level + 1] for level in range(len(skips))]
-        decoding = [held[level] + outputs[level] + outputs[level + 1] for level in range(len(skips) - 1)]
-        return 4 * max(encoding + decoding)
+        found: dict[Name, Need] = {}
+        for level, (before, channels) in enumerate(zip(entering, spec.channels, strict=True)):
+            back = 2 * deepest - level
+            found["input", level] = Need(max(level - 1, 0), level, before * size(self.inputs[level]))
+            if level < deepest:
+                found["skip", level] = Need(level, back, channels * size(self.skips[level]))
+            if level > 0:
+                found["output", level] = Need(back, back + 1, channels * size(self.outputs[level]))
+        return found
+
+    def memory(self, spec: UNetSpec) -> int:
+        """Return the bytes of all maps together; those of the tile under way come on top."""
+        return 4 * placed(self.maps(spec))[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """So many values, from the first to the last of some steps."""
+
+    first: int
+    last: int
+    size: int
+
+
+def placed(needs: dict[Name, Need]) -> tuple[dict[Name, int], int]:
+    """Return where each lies in one array, and the array's size: the largest first, each as low as those leave room.
+
+    None covers another that is needed at the same step.
+    """
+    places: dict[Name, int] = {}
+    for name, need in sorted(needs.items(), key=lambda item: -item[1].size):
+        place = 0
+        for other, start in sorted(places.items(), key=lambda item: item[1]):
+            theirs = needs[other]
+            if need.first <= theirs.last and theirs.first <= need.last and place + need.size > start:
+                place = max(place, start + theirs.size)
+        places[name] = place
+    return places, max(places[name] + need.size for name, need in needs.items())
 
 
 def size(box: Box) -> int:
@@ -124,13 +158,12 @@ def _distance(box: Box, region: tuple[slice, ...]) -> int:
 
 
 class Map:
-    """The values of a box of one level."""
+    """The values of a box of one level, in memory that is given."""
 
-    def __init__(self, channels: int, box: Box) -> None:
+    def __init__(self, values: Tensor, box: Box) -> None:
+        """Take ``values`` as ``(*box, channels)``."""
         self.box = box
-        self._values = torch.empty(
-            (1, channels, *(high - low for low, high in box)), memory_format=CHANNELS_LAST[len(box)]
-        )
+        self._values = values.view(1, *(high - low for low, high in box), -1).movedim(-1, 1)
 
     def __getitem__(self, box: Box) -> Tensor:
         return self._values[:, :, *within(box, self.box)]
@@ -140,44 +173,26 @@ class Map:
 
 
 class _Maps:
-    """What is kept of a block under way: made when a level is entered, let go when no tile needs it any more."""
+    """What is kept of a block under way, all in one array."""
 
-    def __init__(self, spec: UNetSpec, extents: Extents) -> None:
-        self.spec, self.extents = spec, extents
+    def __init__(self, spec: UNetSpec, extents: Extents, memory: Tensor) -> None:
+        self.extents = extents
+        needs = extents.maps(spec)
+        boxes = {"input": extents.inputs, "skip": extents.skips, "output": extents.outputs}
         self.inputs: dict[int, Map] = {}
         self.skips: dict[int, Map] = {}
         self.outputs: dict[int, Map] = {}
-        with torch.inference_mode():
-            self.inputs[0] = Map(spec.in_channels, extents.inputs[0])
+        of = {"input": self.inputs, "skip": self.skips, "output": self.outputs}
+        for (kind, level), place in placed(needs)[0].items():
+            values = memory[place : place + needs[kind, level].size]
+            of[kind][level] = Map(values, boxes[kind][level])
+        deepest = len(spec.strides)
+        self.skips[deepest] = self.outputs[deepest]
 
     @torch.inference_mode()
     def read(self, read: Read, box: Box) -> None:
         low, high = zip(*box, strict=True)
         self.inputs[0][box] = torch.from_numpy(read(low, high))
-
-    @torch.inference_mode()
-    def enter_encoder(self, level: int) -> None:
-        self.skips[level] = Map(self.spec.channels[level], self.extents.skips[level])
-        if level < len(self.spec.strides):
-            self.inputs[level + 1] = Map(self.spec.channels[level], self.extents.inputs[level + 1])
-
-    @torch.inference_mode()
-    def leave_encoder(self, level: int) -> None:
-        del self.inputs[level]
-        if level < len(self.spec.strides):
-            self.enter_encoder(level + 1)
-        else:
-            self.outputs[level] = self.skips.pop(level)
-            self._enter_decoder(level - 1)
-
-    @torch.inference_mode()
-    def leave_decoder(self, level: int) -> None:
-        del self.skips[level], self.outputs[level + 1]
-        self._enter_decoder(level - 1)
-
-    def _enter_decoder(self, level: int) -> None:
-        if level > 0:
-            self.outputs[level] = Map(self.spec.channels[level], self.extents.outputs[level])
 
 
 def parts(block: Any) -> list[Any]:
@@ -199,6 +214,7 @@ class Levels:
         with_faster_kernels(self._network).to(memory_format=self._layout)  # type: ignore[call-overload]
         self._encoder = [parts(block) for block in self._network.encoder]
         self._decoder = [parts(block) for block in self._network.decoder]
+        self._memory: Tensor | None = None
 
     @staticmethod
     def can_run(spec: UNetSpec, device: str) -> bool:
@@ -263,22 +279,33 @@ class Levels:
             The finest tiles nearest to its middle come first.
         """
         extents, depth = Extents.of(self.spec, block, canvas), len(self.spec.strides)
-        check_memory(extents.memory(self.spec))
-        with device_errors("cpu"), Team() as team:
-            maps = _Maps(self.spec, extents)
+        with device_errors("cpu"), self._borrowed(extents.memory(self.spec)) as memory, Team() as team:
+            maps = _Maps(self.spec, extents, memory)
             for box in self._parts_read(extents):
                 maps.read(read, box)
                 yield None
-            maps.enter_encoder(0)
             for level in range(depth + 1):
                 yield from team.each(partial(self._encode, maps, level), self._encoder_tiles(extents, level))
-                maps.leave_encoder(level)
             for level in reversed(range(depth)):
                 tiles = self._decoder_tiles(extents, level)
                 if level == 0 and in_view is not None:
                     tiles.sort(key=partial(_distance, region=in_view))
                 yield from team.each(partial(self._decode, maps, level), tiles)
-                maps.leave_decoder(level)
+
+    @contextmanager
+    def _borrowed(self, needed: int) -> Iterator[Tensor]:
+        """Lend the memory of the block before, if it is large enough: pages that are new cost a tenth of the time."""
+        memory, self._memory = self._memory, None
+        if memory is None or memory.nbytes < needed:
+            memory = None
+            check_memory(needed)
+            memory = torch.empty(needed // 4)
+        yield memory
+        self._memory = memory
+
+    def free(self) -> None:
+        """Let go of the memory that is kept for the next block."""
+        self._memory = None
 
     @torch.inference_mode()
     def _encode(self, maps: _Maps, level: int, box: Box) -> None:
