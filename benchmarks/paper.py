@@ -153,6 +153,11 @@ def nuclei() -> Model:
     return Library().load("nuclei")
 
 
+def grey(image: Array) -> Array:
+    """Return the grey values that ours and its peers learn from, normalised by the whole image."""
+    return normalised(image, nuclei().card)[0]
+
+
 def chosen(maps: Sequence[Array], truths: Sequence[Array]) -> ObjectSettings:
     """Return the thresholds with the best mean AP (IoU 0.5 to 0.8) on images that were trained on."""
     grid = [ObjectSettings(f, s, 30) for f, s in itertools.product(FOREGROUNDS, SEEDS)]
@@ -288,7 +293,7 @@ def membranes_ours(data: Path, number: int, settings: TrainSettings) -> Scores:
 
 def membranes_monai(data: Path, number: int, settings: TrainSettings) -> Scores:
     """From random weights, for as much CPU time."""
-    train, test = fold(slices(data), number)
+    train, test = ([(grey(image), labels) for image, labels in part] for part in fold(slices(data), number))
     answer, steps = monai_unet(classes(train), 2, taught_membranes(data, number, settings)[1], 128, settings.seed)
     return {**membranes(train, test, lambda image: answer(image)[1]), "steps": steps}
 
@@ -391,12 +396,20 @@ def numbered(frames: Sequence[Array]) -> Array:
     return np.stack([np.where(f > 0, f + a, 0) for f, a in zip(frames, above[:-1], strict=True)])
 
 
+@cache
+def taught_cells(data: Path, name: str, number: int, settings: TrainSettings, half: bool) -> tuple[Model, float]:
+    """Return what one half of the frames taught `nuclei`, and the CPU seconds that it took."""
+    train, _ = fold(frames(data, name), number, 2)
+    start = start_model("cells", "objects", ("background", "cell"), 2, 1, nuclei())
+    shown, how = (map(binned, train), settings) if half else (train, replace(settings, batch=2, patch=192))
+    began = time.process_time()
+    return learned(start, shown, how), time.process_time() - began
+
+
 def cells_ours(data: Path, name: str, number: int, settings: TrainSettings, half: bool = False) -> Scores:
     """Objects; at half the resolution the maps are brought back to all pixels."""
     train, test = fold(frames(data, name), number, 2)
-    start = start_model("cells", "objects", ("background", "cell"), 2, 1, nuclei())
-    shown, how = (map(binned, train), settings) if half else (train, replace(settings, batch=2, patch=192))
-    model = learned(start, shown, how)
+    model, _ = taught_cells(data, name, number, settings, half)
 
     def maps(image: Array) -> Array:
         if not half:
@@ -405,6 +418,16 @@ def cells_ours(data: Path, name: str, number: int, settings: TrainSettings, half
 
     thresholds = chosen([maps(image) for image, _ in train], [np.maximum(labels, 0) for _, labels in train])
     return cells(test, lambda image: labels_from_maps(maps(image), thresholds))
+
+
+def cells_monai(data: Path, name: str, number: int, settings: TrainSettings) -> Scores:
+    """From random weights, for as much CPU time; the rim is cut off where it is not annotated, as its loss knows no gaps."""
+    train, test = fold(frames(data, name), number, 2)
+    rim = slice(RIM, -RIM) if any((labels < 0).any() for _, labels in train) else slice(None)
+    shown = [(grey(image)[rim, rim], three_classes(labels[rim, rim])) for image, labels in train]
+    _, cpu_s = taught_cells(data, name, number, settings, half=False)
+    answer, steps = monai_unet(shown, 3, cpu_s, 192, settings.seed)
+    return {**cells(test, lambda image: from_three_classes(answer(grey(image)))), "steps": steps}
 
 
 def cells_as_in_2015(data: Path, name: str, number: int, settings: TrainSettings) -> Scores:
@@ -425,6 +448,7 @@ def ctc(data: Path, settings: TrainSettings) -> Iterator[Run]:
         for method, work, how in (
             ("ours, from nuclei", cells_ours, settings),
             ("ours, half resolution", partial(cells_ours, half=True), settings),
+            ("MONAI's U-Net", cells_monai, settings),
             ("the paper's recipe", cells_as_in_2015, as_paper(settings)),
             ("Otsu + watershed", cells_otsu, settings),
         ):
@@ -458,7 +482,7 @@ def crops_of(pairs: list[Pair], count: int, seed: int) -> list[Pair]:
         place = rng.permutation(np.argwhere(labels))[0] - CROP // 2
         y, x = np.clip(place, 0, np.array(image.shape) - CROP)
         part = (slice(y, y + CROP), slice(x, x + CROP))
-        found.append((normalised(image, nuclei().card)[0][part], labels[part]))
+        found.append((grey(image)[part], labels[part]))
         if len(found) == count:
             return found
     sys.exit(f"There are only {len(found)} images to cut {count} crops from: give the whole of dsb2018.")
@@ -495,15 +519,14 @@ def few_crops_monai(data: Path, count: int, settings: TrainSettings) -> Scores:
     crops, _, cpu_s = taught_few(data, count, settings)
     shown = [(image, three_classes(labels)) for image, labels in crops]
     answer, steps = monai_unet(shown, 3, cpu_s, 96, settings.seed)
-    card = nuclei().card
-    scores = precision(fluorescence(data)[1], lambda image: from_three_classes(answer(normalised(image, card)[0])))
+    scores = precision(fluorescence(data)[1], lambda image: from_three_classes(answer(grey(image))))
     return {**scores, "steps": steps}
 
 
 def few_crops_stardist(data: Path, count: int, python: str, settings: TrainSettings) -> Scores:
     crops, _, cpu_s = taught_few(data, count, settings)
     unknown = fluorescence(data)[1]
-    found, steps = stardist(crops, [image for image, _ in unknown], cpu_s, python, settings.seed)
+    found, steps = stardist(crops, [grey(image) for image, _ in unknown], cpu_s, python, settings.seed)
     answers = iter(found)
     return {**precision(unknown, lambda _: next(answers)), "steps": steps}
 

@@ -1,6 +1,7 @@
 """U-Nets of others, taught on the same images for as much CPU time as ours took: MONAI's and StarDist.
 
-Each has the recipe that its own tutorial shows. StarDist needs TensorFlow, so it may live in an environment of its own; it is
+Each has the recipe that its own tutorial shows, but takes images that are normalised already: the same grey values as ours.
+StarDist needs TensorFlow, so it may live in an environment of its own; it is
 run as a process of its own with the Python that is named:
 
     python -m venv PEER && PEER/bin/pip install stardist tensorflow-cpu
@@ -38,12 +39,11 @@ def monai_unet(
     from monai.inferers import SlidingWindowInferer
     from monai.losses import DiceCELoss
     from monai.networks.nets import UNet
-    from monai.transforms import Compose, RandFlipd, RandRotate90d, RandSpatialCropSamplesd, ScaleIntensityd
+    from monai.transforms import Compose, RandFlipd, RandRotate90d, RandSpatialCropSamplesd
     from monai.utils import set_determinism
 
     set_determinism(seed)
     network = UNet(2, 1, classes, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2)
-    scale = ScaleIntensityd("image")
     draw = Compose(
         [
             RandSpatialCropSamplesd(("image", "labels"), (patch, patch), num_samples=4, random_size=False),
@@ -52,7 +52,7 @@ def monai_unet(
             RandRotate90d(("image", "labels"), 0.5),
         ]
     ).set_random_state(seed)
-    shown = [scale({"image": image[None].astype(np.float32), "labels": labels[None]}) for image, labels in pairs]
+    shown = [{"image": image[None].astype(np.float32), "labels": labels[None]} for image, labels in pairs]
     loss_of = DiceCELoss(softmax=True, to_onehot_y=True)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     rng, began, steps = np.random.default_rng(seed), time.process_time(), 0
@@ -67,7 +67,7 @@ def monai_unet(
     window = SlidingWindowInferer((patch, patch), 4, 0.25)
 
     def answer(image: Array) -> Array:
-        x = torch.as_tensor(np.asarray(scale({"image": image[None].astype(np.float32)})["image"]))[None]
+        x = torch.as_tensor(image[None, None].astype(np.float32))
         with torch.inference_mode():
             return np.asarray(window(x, network).softmax(1)[0].numpy())
 
@@ -103,14 +103,13 @@ def stardist_alone(shown: Path, found: Path, cpu_s: float, seed: int) -> None:
     judge by, thresholds chosen on those: as in StarDist's example notebooks.
     """
     import keras
-    from csbdeep.utils import normalize
     from stardist.models import Config2D, StarDist2D
 
     keras.utils.set_random_seed(seed)
     rng = np.random.default_rng(seed)
     with np.load(shown) as arrays:
         count = sum(name.startswith("image") for name in arrays)
-        images = [normalize(arrays[f"image{i}"], 1, 99.8) for i in range(count)]
+        images = [arrays[f"image{i}"] for i in range(count)]
         labels = [arrays[f"labels{i}"] for i in range(count)]
         asked = [arrays[f"asked{i}"] for i in range(len(arrays) - 2 * count)]
     kept = max(1, count // 7)
@@ -128,9 +127,6 @@ def stardist_alone(shown: Path, found: Path, cpu_s: float, seed: int) -> None:
         def on_train_batch_end(self, batch: int, logs: object = None) -> None:
             nonlocal steps
             steps += 1
-            self.model.stop_training = time.process_time() - began > cpu_s
-
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
             self.model.stop_training = time.process_time() - began > cpu_s
 
     class InTime(StarDist2D):  # type: ignore[misc]
@@ -158,7 +154,7 @@ def stardist_alone(shown: Path, found: Path, cpu_s: float, seed: int) -> None:
             seed=seed,
         )
         model.optimize_thresholds(images[judges], labels[judges])
-        answers = {f"asked{i}": model.predict_instances(normalize(a, 1, 99.8))[0] for i, a in enumerate(asked)}
+        answers = {f"asked{i}": model.predict_instances(a)[0] for i, a in enumerate(asked)}
     np.savez(found, steps=steps, **answers)
 
 
