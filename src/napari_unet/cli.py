@@ -127,7 +127,10 @@ def segment(
         int | None, typer.Option(help="Objects only: those of fewer pixels or voxels are dropped.")
     ] = None,
     diameter: Annotated[
-        str | None, typer.Option(help="Objects only: how wide they are in pixels, or auto; else as the image has them.")
+        str | None,
+        typer.Option(
+            help="Objects only: how wide they are in pixels, or auto; else shrunk where they are much larger than known."
+        ),
     ] = None,
     link: Annotated[
         str,

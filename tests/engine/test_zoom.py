@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_unet.engine.errors import InvalidImage, InvalidSettings
 from napari_unet.engine.files import open_image, read_record
@@ -191,12 +192,54 @@ def test_strokes_are_learned_from_as_the_model_sees_them() -> None:
 
 @pytest.mark.parametrize("width", [12, 24, 60, 150])
 def test_the_diameter_is_estimated(width: int) -> None:
-    nuclei = load_model_file(Path(__file__).parents[2] / "src" / "napari_unet" / "weights" / "nuclei.safetensors")
-    y, x = np.indices((6 * width,) * 2) % (2 * width) - width
-    image = (np.hypot(y, x) < width / 2).astype(np.float32)
-    assert estimate_diameter(Image(image, "yx"), nuclei, SegmentSettings(device="cpu")) == pytest.approx(
-        width, rel=0.15
-    )
+    image = Image(grid(width, 2 * width, 6 * width), "yx")
+    assert estimate_diameter(image, shipped(), SegmentSettings(device="cpu")) == pytest.approx(width, rel=0.15)
+
+
+@cache
+def shipped() -> Model:
+    return load_model_file(Path(__file__).parents[2] / "src" / "napari_unet" / "weights" / "nuclei.safetensors")
+
+
+def grid(width: int, apart: int, edge: int) -> np.ndarray:
+    """Return bright discs in rows."""
+    y, x = np.indices((edge, edge)) % apart - apart // 2
+    return (np.hypot(y, x) < width / 2).astype(np.float32)
+
+
+def taught(model: Model, *diameters: int) -> Model:
+    """Return a model as a user's lessons at these diameters leave it; none: on images as they are."""
+    return Model(model.card.with_(training={"diameters": list(diameters)}), model.network)
+
+
+def test_large_objects_are_shrunk_without_being_asked(tmp_path: Path) -> None:
+    image, nuclei = grid(60, 100, 600), shipped()
+    found = result_of(image, nuclei)
+    assert found.record["diameter"] == pytest.approx(60, rel=0.25)
+    assert np.array_equal(found.labels, result_of(image, nuclei, diameter=found.record["diameter"]).labels)
+    for _ in segment_by_regions(Image(image, "yx"), nuclei, BatchSettings(), tmp_path / "labels.zarr", {}):
+        pass
+    assert np.array_equal(open_image(tmp_path / "labels.zarr").array[...], found.labels)
+
+
+@pytest.mark.parametrize("image", [grid(12, 24, 300), grid(24, 40, 400), np.eye(60)], ids=["small", "known", "nothing"])
+def test_other_objects_are_seen_as_they_are(image: np.ndarray) -> None:
+    assert result_of(image.astype(np.float32), shipped()).record["diameter"] is None
+
+
+def test_a_cluster_of_small_objects_is_no_large_one() -> None:
+    nuclei, image = shipped(), gaussian_filter(grid(12, 14, 600) * grid(80, 120, 600), 1)
+    assert result_of(image, nuclei).record["diameter"] is None
+    assert estimate_diameter(Image(image, "yx"), nuclei, SegmentSettings(device="cpu")) == pytest.approx(12, rel=0.2)
+
+
+def test_a_taught_model_sees_objects_as_it_was_taught() -> None:
+    nuclei = shipped()
+    assert result_of(grid(60, 100, 600), taught(nuclei)).record["diameter"] is None
+    assert result_of(grid(60, 100, 600), taught(nuclei, 50, 150)).record["diameter"] == 50
+    assert result_of(grid(60, 100, 600), taught(nuclei, 150)).record["diameter"] == pytest.approx(60, rel=0.25)
+    assert result_of(grid(24, 40, 400), taught(nuclei, 32)).record["diameter"] == 32
+    assert result_of(grid(12, 24, 300), taught(nuclei, 32)).record["diameter"] is None
 
 
 def test_a_model_of_large_objects_looks_at_the_image_as_it_is() -> None:
@@ -229,7 +272,7 @@ def test_a_model_that_learned_at_one_size_estimates_where_no_diameter_is_given(t
     y, x = np.indices((240, 240)) % 80 - 40
     image, plain = (np.hypot(y, x) < 20).astype(np.float32), bright(20)
     model = Model(plain.card.with_(scaled=True), plain.network)
-    width = estimate_diameter(Image(image, "yx"), plain, SegmentSettings(device="cpu"))
+    width = estimate_diameter(Image(image, "yx"), model, SegmentSettings(device="cpu"))
     found, given = result_of(image, model), result_of(image, plain, diameter=width)
     assert found.record["diameter"] == width == pytest.approx(40, abs=3)
     assert np.array_equal(found.labels, given.labels)

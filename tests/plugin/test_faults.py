@@ -140,7 +140,7 @@ def test_a_fault_of_any_class_is_one_sentence_and_the_next_run_works(
     room: Room, monkeypatch: pytest.MonkeyPatch, verb: str, error: Exception
 ) -> None:
     with monkeypatch.context() as patch:
-        for owner, name, after in ((Executor, "__call__", 3), (Sampler, "batch", 1), (Instant, "fit", 0)):
+        for owner, name, after in ((Executor, "begin", 3), (Sampler, "batch", 1), (Instant, "fit", 0)):
             patch.setattr(owner, name, failing(error, after, getattr(owner, name)))
         room.flood.error = error
         getattr(room, verb)()

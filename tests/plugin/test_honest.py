@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,14 +151,14 @@ def test_the_bar_never_goes_back_and_a_shortage_of_memory_is_said(
     viewer, session, jobs, clock, reports, heard, monkeypatch
 ) -> None:
     """Three of four tiles are done when memory runs out; then there are more."""
-    calls, forward = iter(range(1000)), Executor.__call__
+    calls, forward = iter(range(1000)), Executor.begin
 
-    def tight(self: Executor, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def tight(self: Executor, *given: Any) -> Any:
         if next(calls) == 3:
             raise OutOfMemory("Memory ran out.")
-        return forward(self, batch)
+        return forward(self, *given)
 
-    monkeypatch.setattr(Executor, "__call__", tight)
+    monkeypatch.setattr(Executor, "begin", tight)
     viewer.add_image(np.tile(two_squares(), (3, 2))[:100, :100])
     session.choose(tile=64)
     session.segment()
@@ -308,13 +309,13 @@ def test_the_time_left_of_a_batch_follows_its_pace(
     batch: BatchPanel, jobs, clock, reports, viewer, monkeypatch
 ) -> None:
     """A tile takes two seconds, and there are ten of them in three images: 4, 4 and 2."""
-    forward = Executor.__call__
+    forward = Executor.begin
 
-    def slow(self: Executor, tile: NDArray[np.float32]) -> NDArray[np.float32]:
+    def slow(self: Executor, *given: Any) -> Any:
         clock.now += 2.0
-        return forward(self, tile)
+        return forward(self, *given)
 
-    monkeypatch.setattr(Executor, "__call__", slow)
+    monkeypatch.setattr(Executor, "begin", slow)
     viewer.layers.remove("flat")
     batch.button.click()
     jobs.finish()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from napari.components import ViewerModel
@@ -386,17 +388,17 @@ def test_any_fault_in_mid_run_is_one_sentence_and_the_next_run_works(
     viewer, session, jobs, heard, monkeypatch, error: Exception, after: int
 ) -> None:
     calls = iter(range(100))
-    forward = Executor.__call__
+    forward = Executor.begin
 
-    def fails(self: Executor, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def fails(self: Executor, *given: Any) -> Any:
         if next(calls) >= after:
             raise error
-        return forward(self, batch)
+        return forward(self, *given)
 
     viewer.add_image(two_squares(), name="squares")
     session.choose(tile=32)
     with monkeypatch.context() as patch:
-        patch.setattr(Executor, "__call__", fails)
+        patch.setattr(Executor, "begin", fails)
         session.segment()
         jobs.finish()
     assert heard.last.is_error
@@ -409,15 +411,15 @@ def test_any_fault_in_mid_run_is_one_sentence_and_the_next_run_works(
 
 
 def test_memory_that_runs_out_once_is_answered_with_smaller_tiles(viewer, session, jobs, heard, monkeypatch) -> None:
-    calls, forward = iter(range(100)), Executor.__call__
+    calls, forward = iter(range(100)), Executor.begin
 
-    def tight(self: Executor, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def tight(self: Executor, *given: Any) -> Any:
         if next(calls) == 0:
             raise OutOfMemory("Memory ran out.")
-        return forward(self, batch)
+        return forward(self, *given)
 
     viewer.add_image(np.tile(two_squares(), (3, 2)), name="squares")
-    monkeypatch.setattr(Executor, "__call__", tight)
+    monkeypatch.setattr(Executor, "begin", tight)
     session.segment()
     jobs.finish()
     assert not heard.last.is_error

@@ -308,6 +308,15 @@ class ModelCard:
         return f"{self.name!r} came from another program: it segments, but cannot be trained; choose another model."
 
     @property
+    def estimates(self) -> bool:
+        """Whether it looks how wide an image's objects are, where no diameter is given.
+
+        A model that was taught on images as they are takes others as they are, too.
+        """
+        as_they_are = self.spec.dims != 2 or self.training.get("diameters") == []
+        return self.task == "objects" and self.diameter > 0 and (self.scaled or not as_they_are)
+
+    @property
     def identity(self) -> str:
         """``name@version:hash``, enough to find the very same weights again."""
         return f"{self.name}@{self.version}:{self.content_hash[:12]}"

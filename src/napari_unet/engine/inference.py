@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,12 @@ WIDEST = 160
 """The image is not shrunk so far that wider objects would look right: where pixels are that coarse, clusters do."""
 LEAST = 0.5
 """A look is believed if what it finds is at least so many times as wide as what the model knows."""
+ALIKE = 1.5
+"""Widths that differ by this factor at most are the same."""
+LARGE = 1.5
+"""Objects that are so many times as wide as what the model knows are shrunk without being asked (benchmarks/RESULTS.md)."""
+HASTY = 512
+"""Edge of the part that is looked at for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,35 +379,78 @@ def estimate_diameter(image: Image, model: Model, settings: SegmentSettings = Se
         If no size shows enough objects, or the image does not fit the model.
     OutOfMemory, DeviceError
     """
+    check_diameter(model.card)
+    found = _estimate(image, model, settings, PART[model.card.spec.dims])
+    if found is None:
+        raise InvalidImage(
+            f"Too few objects were found in the middle of {image.name!r} at any size: measure one and give its diameter."
+        )
+    return round(found)
+
+
+def _estimate(image: Image, model: Model, settings: SegmentSettings, edge: int, least: float = 0) -> float | None:
+    """Return the width, `least` or more, that a look at the middle of an image finds, the coarsest first; None: none does.
+
+    A model that learned objects of many sizes must find the same width at the next closer look, where clusters come apart.
+    """
     card = model.card
-    check_diameter(card)
     dims = card.spec.dims
     items = list(image.items(dims, settings.channel, card.spec.in_channels))
-    item, edge = items[len(items) // 2], PART[dims]
+    item = items[len(items) // 2]
     corner = [max(0, (n - edge) // 2) for n in item.shape]
     pixels = item.read(tuple(slice(a, a + edge) for a in corner))
     part = Image(pixels, "c" + item.spatial, name=image.name)
     thresholds = ObjectSettings() if card.scaled else card.objects  # its own were chosen for objects seen as it learned
     plain = replace(settings, channel=None, objects=thresholds, probabilities=False, tile=None)
+
+    @cache
+    def width(look: int) -> float:
+        *_, last = segment(part, model, replace(plain, diameter=round(card.diameter * look)))
+        assert isinstance(last, Segmented)
+        return median_diameter(last.labels, dims)
+
     for look in LOOKS:
         known = round(card.diameter * look)
-        if look > 1 and known > WIDEST:
+        if (look > 1 and known > WIDEST) or (look == 1 and known < least):
             continue
-        *_, last = segment(part, model, replace(plain, diameter=known))
-        assert isinstance(last, Segmented)
-        if (width := median_diameter(last.labels, dims)) >= LEAST * known:
-            return round(width)
-    raise InvalidImage(
-        f"Too few objects were found in the middle of {image.name!r} at any size: measure one and give its diameter."
-    )
+        found = width(look)
+        if found < max(LEAST * known, least):
+            continue
+        if look == 1 or card.scaled:
+            return found
+        if _alike(found, closer := width(look // 2)):
+            return closer
+    return None
+
+
+def _alike(one: float, other: float) -> bool:
+    """Tell whether two widths, neither of them 0, are the same."""
+    return min(one, other) > 0 and max(one, other) <= ALIKE * min(one, other)
 
 
 def object_diameter(image: Image, model: Model, settings: SegmentSettings) -> int | None:
-    """Return the diameter that was given; where none was and the model needs one, an estimate; None: as the image is."""
-    if settings.diameter is None and model.card.scaled:
+    """Return the diameter that was given; where none was, an estimate if the model needs one; None: as the image is.
+
+    Models that need one learned objects at one size only (`ModelCard.scaled`). The others need it where objects are much
+    larger than they know, unless they were taught on images as they are.
+    """
+    card = model.card
+    if settings.diameter is not None or not card.estimates:
+        return settings.diameter
+    if card.scaled:
         with suppress(InvalidImage):  # nothing found, or nothing that can be segmented, which is told when it is tried
             return estimate_diameter(image, model, settings)
-    return settings.diameter
+        return None
+    found, large = None, LARGE * card.diameter
+    taught: list[int] = card.training.get("diameters", [])
+    with suppress(InvalidImage):
+        found = _estimate(image, model, settings, HASTY, min([large, *(d / ALIKE for d in taught)]))
+    if found is None:
+        return None
+    for known in taught:
+        if _alike(found, known):
+            return known
+    return round(found) if found >= large else None
 
 
 def network_for(model: Model, tile: int | None, device: str) -> Levels | Executor:

@@ -68,7 +68,7 @@ class SegmentSettings:
     """Only for the `objects` task; None: the defaults of the model's card."""
     diameter: int | None = None
     """About how wide the objects are, in pixels: the model then sees them as wide as those it knows. None: as they
-    are, or estimated for a model that needs it."""
+    are, or estimated where they are much larger or the model needs it."""
 
     def __post_init__(self) -> None:
         _check_device(self.device)

@@ -207,8 +207,8 @@ class SegmentPanel(QWidget):
         obstacle = session.obstacle()
         busy = "" if session.state == "idle" else BUSY
         with signals_blocked(self.diameter):
-            scaled = session.entry is not None and session.entry.card.scaled
-            self.diameter.setSpecialValueText("estimated" if scaled else "as it is")
+            estimates = session.entry is not None and session.entry.card.estimates
+            self.diameter.setSpecialValueText("automatic" if estimates else "as it is")
             self.diameter.setValue(session.settings.diameter or 0)
         self.form.setRowVisible(self.sizes, session.entry is not None and bool(session.entry.card.diameter))
         allow(self.estimate, obstacle or busy, "Look how wide the objects are.")
