@@ -123,6 +123,7 @@ def main() -> None:
         "--drawn", type=int, default=0, help="so many drawn scenes in fluorescence are among the images"
     )
     parser.add_argument("--copies", type=int, default=1, help="how often an image counts that few others look like")
+    parser.add_argument("--patch", type=int, default=128, help="edge of a patch; the larger, the fewer in a step")
     parser.add_argument("--calibrate", action="store_true", help="only choose the thresholds of the model --start")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=2015)
@@ -176,8 +177,8 @@ def main() -> None:
     settings = TrainSettings(
         steps=options.steps,
         minutes=options.minutes,
-        batch=8,
-        patch=128,
+        batch=round(8 * (128 / options.patch) ** 2),
+        patch=options.patch,
         learning_rate=options.learning_rate,
         weight_decay=1e-3,
         frozen_statistics=False,
@@ -203,6 +204,7 @@ def main() -> None:
             "seed": options.seed,
             "drawn": options.drawn,
             "copies": options.copies,
+            "patch": options.patch,
             "minutes": minutes,
         }
         facts = {

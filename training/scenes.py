@@ -297,8 +297,12 @@ def glow(labels: Labels, rng: np.random.Generator) -> Grey:
     texture = 1 + rng.uniform(0, 0.35) * fine + rng.uniform(0, 0.35) * coarse
     spots = smooth_noise(rng, SCENE, rng.uniform(4, 12)) > rng.uniform(1.0, 2.5)
     texture = np.where(spots, texture * rng.choice([rng.uniform(0.2, 0.7), rng.uniform(1.3, 2.5), 1.0]), texture)
+    condensed, lumps = rng.uniform(0, 0.15), smooth_noise(rng, SCENE, rng.uniform(3, 7))
     for _, box, mine, depth in depths(labels):
-        picture[box] += mine * depth**flat * np.exp(rng.normal(0, spread_of_levels))
+        light = mine * depth**flat * np.exp(rng.normal(0, spread_of_levels))
+        if rng.random() < condensed:  # dividing or dying: bright, in lumps, and one nucleus still
+            light = light * np.clip(1 + lumps[box], 0.1, 3) * rng.uniform(1.5, 4)
+        picture[box] += light
     picture = ndimage.gaussian_filter(picture * np.clip(texture, 0.1, 3), rng.uniform(0.5, 2))
     if rng.random() < 0.5:  # what lies above and below
         haze = (smooth_noise(rng, SCENE, rng.uniform(15, 60)) > rng.uniform(0, 1.5)).astype(np.float32)

@@ -85,6 +85,20 @@ def test_how_wide_objects_are_is_estimated_then_used(viewer, session, jobs, hear
     assert layer.features.filter(like="probability").iloc[1:].to_numpy().min() > 0.9
 
 
+def test_large_objects_are_shrunk_and_it_is_said(viewer, session, jobs, heard) -> None:
+    y, x = np.indices((360, 360)) % 120 - 60
+    viewer.add_image((np.hypot(y, x) < 40).astype(np.float32), name="discs")
+    session.choose_model(session.library.find("nuclei"))
+    session.segment()
+    jobs.finish()
+    (layer,) = results(viewer)
+    width = layer.metadata["napari_unet"]["diameter"]
+    assert width == pytest.approx(80, abs=16)
+    assert heard.last.text.startswith("Found 9 objects in")
+    assert f", seen as {width} pixels wide." in heard.last.text
+    assert session.settings.diameter is None
+
+
 def test_an_estimate_that_fails_changes_nothing(viewer, session, jobs, heard) -> None:
     viewer.add_image(two_squares(), name="squares")
     session.choose_model(session.library.find("nuclei"))

@@ -80,6 +80,8 @@ class _Run:
     objects: int = 0
     why: str = ""
     """Why it was cancelled; empty: it was not."""
+    width: int | None = None
+    """How wide the objects were taken to be; None: the image was seen as it is."""
     doubts: str = ""
     """What speaks against the result."""
 
@@ -424,7 +426,7 @@ class Session:
     def _on_segmented(self, run: _Run, event: Segmented) -> None:
         result, run.result = run.result, None
         assert result is not None
-        run.doubts = event.doubts
+        run.doubts, run.width = event.doubts, event.record["diameter"]
         with self._own_change():
             result.finish(event)
         self.results = [r for r in self.results if r is not result] + [result]
@@ -435,7 +437,8 @@ class Session:
         seconds = self.clock() - run.began
         if run.choice.entry is not None and run.choice.entry.card.task == "objects":
             count = f"{run.objects} object{'s' * (run.objects != 1)}"
-            text = f"Found {count} in {seconds:.1f} s." if run.objects else ""
+            wide = f", seen as {run.width} pixels wide" if run.width else ""
+            text = f"Found {count} in {seconds:.1f} s{wide}." if run.objects else ""
         else:
             text = f"Segmented in {seconds:.1f} s."
         self._end(" ".join(filter(None, (text, run.doubts, run.choice.doubt()))))
