@@ -425,7 +425,7 @@ def cells_monai(data: Path, name: str, number: int, settings: TrainSettings) -> 
     train, test = fold(frames(data, name), number, 2)
     rim = slice(RIM, -RIM) if any((labels < 0).any() for _, labels in train) else slice(None)
     shown = [(grey(image)[rim, rim], three_classes(labels[rim, rim])) for image, labels in train]
-    _, cpu_s = taught_cells(data, name, number, settings, half=False)
+    _, cpu_s = taught_cells(data, name, number, settings, False)
     answer, steps = monai_unet(shown, 3, cpu_s, 192, settings.seed)
     return {**cells(test, lambda image: from_three_classes(answer(grey(image)))), "steps": steps}
 
