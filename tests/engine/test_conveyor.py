@@ -60,6 +60,7 @@ def test_values_arrive_as_they_went(dtype: str, pins: bool, allocated: list[int]
     array = np.array([[0, 1, 100], [127, 5, 77]]).astype(dtype)
     if dtype == "uint16":
         array[0, 0] = 65535
+    array.flags.writeable = False
     there = carrier.up(array)
     assert there.is_floating_point() == (np.dtype(dtype) not in RAW)
     np.testing.assert_array_equal(carrier.down(there)(), array.astype(np.float64))

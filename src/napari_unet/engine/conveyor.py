@@ -74,7 +74,8 @@ class Conveyor:
         if array.dtype not in RAW:
             array = array.astype(np.float32, copy=False)
         unsigned = array.dtype == np.uint16
-        there = self._there(torch.from_numpy(np.ascontiguousarray(array.view(np.int16) if unsigned else array)))
+        here = np.require(array.view(np.int16) if unsigned else array, requirements=("C", "W"))  # else torch warns
+        there = self._there(torch.from_numpy(here))
         return there.to(torch.int32) & UNSIGNED if unsigned else there
 
     def _there(self, here: Tensor) -> Tensor:
