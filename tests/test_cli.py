@@ -265,7 +265,7 @@ def test_an_interrupt_ends_with_130_and_leaves_no_file(run, monkeypatch) -> None
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("napari_unet.engine.inference.probability", interrupted)
+    monkeypatch.setattr("napari_unet.engine.inference.parts", interrupted)
     assert run("segment", "a.tif", "-o", "l.tif", "--model", "tiny")[0] == 130
     assert not Path("l.tif").exists()
 
