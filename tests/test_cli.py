@@ -262,7 +262,7 @@ def test_progress_is_drawn_on_a_terminal_only(run, monkeypatch) -> None:
 def test_an_interrupt_ends_with_130_and_leaves_no_file(run, monkeypatch) -> None:
     save("a.tif")
 
-    def interrupted(*arguments: object) -> None:
+    def interrupted(*arguments: object, **named: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("napari_unet.engine.inference.parts", interrupted)
