@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.engine import conveyor, inference
+from napari_unet.engine import conveyor, inference, levels
 from napari_unet.engine.conveyor import RAW, Conveyor
 from napari_unet.engine.execution import Executor, run_tiles
 from napari_unet.engine.image import Image
@@ -112,9 +112,16 @@ def test_plain_copies_where_pinned_memory_fails(
     ids=["classes", "objects", "3D, two channels"],
 )
 @pytest.mark.parametrize("probabilities", [False, True])
+@pytest.mark.parametrize("tile", [None, 32], ids=["level by level", "whole tiles"])
 def test_a_device_finds_what_the_processor_finds(
-    model: Model, dtype: type, probabilities: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    model: Model,
+    dtype: type,
+    probabilities: bool,
+    tile: int | None,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(levels, "DEVICE_VALUES", 1 << 12)
     spec = model.card.spec
     shape = (70, 90) if spec.dims == 2 else (2, 12, 40, 36)
     pixels = (rng.random(shape) * 250 + 5 * (np.dtype(dtype) == np.uint16) * 250).astype(dtype)
@@ -122,7 +129,7 @@ def test_a_device_finds_what_the_processor_finds(
 
     def found(device: str) -> Segmented:
         monkeypatch.setattr(inference, "pick_device", lambda name: device)
-        *_, last = segment(image, model, SegmentSettings(tile=32, probabilities=probabilities))
+        *_, last = segment(image, model, SegmentSettings(tile=tile, probabilities=probabilities))
         assert isinstance(last, Segmented)
         return last
 
@@ -134,7 +141,10 @@ def test_a_device_finds_what_the_processor_finds(
     assert there.record["device"] == "cpu:0"
 
 
-def test_integers_are_normalised_on_the_device(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tile", "sent"), [(32, 4), (None, 1)], ids=["whole tiles", "level by level"])
+def test_integers_are_normalised_on_the_device(
+    tile: int | None, sent: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[torch.dtype] = []
     on_device = Normalisation.on_device
     monkeypatch.setattr(
@@ -143,8 +153,8 @@ def test_integers_are_normalised_on_the_device(rng: np.random.Generator, monkeyp
     monkeypatch.setattr(inference, "pick_device", lambda name: "cpu:0")
     pixels = rng.integers(0, 60000, (64, 64)).astype(np.uint16)
     for given in (pixels, pixels.astype(np.float32)):
-        *_, _ = segment(Image(given, "yx"), make_model(), SegmentSettings(tile=32))
-    assert seen == [torch.int32] * 4
+        *_, _ = segment(Image(given, "yx"), make_model(), SegmentSettings(tile=tile))
+    assert seen == [torch.int32] * sent
 
 
 def test_the_next_tile_is_sent_before_the_last_is_asked_for() -> None:
@@ -171,8 +181,9 @@ def test_the_next_tile_is_sent_before_the_last_is_asked_for() -> None:
 def test_cuda_carries_and_computes_what_the_processor_does(rng: np.random.Generator) -> None:
     assert Conveyor("cuda")._pins
     pixels = (rng.random((300, 300)) * 250).astype(np.uint8)
-    found = [
-        list(segment(Image(pixels, "yx"), make_model(), SegmentSettings(device=d, tile=64)))[-1]
-        for d in ("cpu", "cuda")
-    ]
-    assert np.mean(found[0].labels != found[1].labels) < 0.02  # type: ignore[union-attr]
+    for tile in (None, 64):
+        found = [
+            list(segment(Image(pixels, "yx"), make_model(), SegmentSettings(device=d, tile=tile)))[-1]
+            for d in ("cpu", "cuda")
+        ]
+        assert np.mean(found[0].labels != found[1].labels) < 0.02  # type: ignore[union-attr]

@@ -276,14 +276,14 @@ def limited(monkeypatch: pytest.MonkeyPatch, error: Exception, pixels: int) -> N
 
     def init(self, network, device):
         original(self, network, device)
-        forward = self._network.forward
+        forward = self._network.network.forward
 
         def limit(x):
             if x[0, 0].numel() > pixels:
                 raise error
             return forward(x)
 
-        self._network.forward = limit
+        self._network.network.forward = limit
 
     monkeypatch.setattr(Executor, "__init__", init)
 

@@ -1,15 +1,19 @@
 """Levels: what a block depends on, its memory, its tiles and their order. That it is exact stands in test_exactness."""
 
 import itertools
+import logging
 
 import numpy as np
 import pytest
 
-from napari_unet.engine import levels
+from napari_unet.engine import execution, levels
 from napari_unet.engine.card import UNetSpec
 from napari_unet.engine.errors import OutOfMemory
+from napari_unet.engine.execution import Executor
 from napari_unet.engine.image import Image
+from napari_unet.engine.inference import network_for
 from napari_unet.engine.levels import Extents, Levels, Need, cut, placed
+from napari_unet.engine.model import Model
 from napari_unet.engine.tiling import canvas
 from napari_unet.engine.unet import UNet
 
@@ -43,9 +47,7 @@ def test_what_a_block_depends_on_ends_with_the_canvas() -> None:
 
 def test_memory_by_hand() -> None:
     image, pooled, skip = 24 * 24, 2 * 10 * 10, 2 * 12 * 12
-    assert Extents.of(ONE_POOLING, BLOCK, FAR).memory(ONE_POOLING) == 4 * (
-        image + pooled + skip
-    )  # while level 0 contracts
+    assert Extents.of(ONE_POOLING, BLOCK, FAR).values(ONE_POOLING) == image + pooled + skip  # while level 0 contracts
 
 
 SPECS = [
@@ -116,6 +118,39 @@ def test_memory_of_a_run_that_is_stopped_is_let_go() -> None:
     next(run)
     run.close()  # type: ignore[attr-defined]
     assert memory_of(network) is None
+
+
+def in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processor stand in for a device, which it does by the name "cpu:0"."""
+    monkeypatch.setattr(execution, "PRECISE", set())
+    monkeypatch.setattr(levels, "DEVICE_VALUES", 1 << 12)
+
+
+@pytest.mark.parametrize("model", [make_model(), make_model(dims=3, in_channels=2)], ids=["2D", "3D"])
+def test_a_device_keeps_its_maps_in_half_precision(
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shape = (64, 96) if model.card.spec.dims == 2 else (16, 32, 32)
+    single = Levels(model.unet).memory(shape, shape)
+    in_half_precision(monkeypatch)
+    network = Levels.checked(model.unet, "cpu:0")
+    assert network
+    assert network.memory(shape, shape) == single // 2
+    assert not caplog.records
+
+
+def test_whole_tiles_where_a_device_fails_level_by_level(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    in_half_precision(monkeypatch)
+    monkeypatch.setattr(levels.Map, "__setitem__", lambda self, box, values: self._values.fill_(0.5))
+    network = make_model().unet
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(network_for(make_model(), None, "cpu:0"), Executor)
+    assert [r.message for r in caplog.records] == [
+        "cpu:0 computes something else level by level: whole tiles are used."
+    ]
+    assert Levels.checked(network, "cpu"), "the processor is not compared with itself"
 
 
 def test_tiles_are_even_and_start_on_the_stride() -> None:
@@ -200,8 +235,7 @@ def test_an_image_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parts == [((y, x), (y + 32, x + 32)) for y in (0, 32) for x in (0, 32)]  # nothing beyond the image
 
 
-def test_valid_networks_and_other_devices_are_left_to_the_simple_way() -> None:
-    assert Levels.can_run(UNetSpec(), "cpu")
-    assert not Levels.can_run(UNetSpec(), "cuda")
-    assert not Levels.can_run(UNetSpec.paper(), "cpu")
-    assert not Levels.can_run(UNetSpec(channels=(4,)), "cpu")
+def test_valid_networks_are_left_to_the_simple_way() -> None:
+    assert Levels.can_run(UNetSpec())
+    assert not Levels.can_run(UNetSpec.paper())
+    assert not Levels.can_run(UNetSpec(channels=(4,)))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -20,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .card import Spec, UNetSpec
 from .conveyor import Conveyor
 from .errors import DeviceError, OutOfMemory
-from .foreign import Foreign, Running
+from .foreign import Foreign
 from .steps import sigmoid, softmax
 from .tiling import Tile, TilePlan
 from .unet import UNet
@@ -36,6 +37,8 @@ LARGEST_ERROR = 0.1
 """Largest difference of half to single precision on a small tile, relative to the largest logit; rounding makes 0.02."""
 FOREIGN_WIDTH = 64
 """Channels that the finest level of another program's network is taken to have: those of 2015."""
+Scale = Callable[[Tensor], Tensor]
+Place = TypeVar("Place")
 
 
 def available_devices() -> list[str]:
@@ -154,6 +157,76 @@ def trial(spec: UNetSpec) -> NDArray[np.float32]:
     return np.random.default_rng(0).random((1, spec.in_channels, *shape), dtype=np.float32)
 
 
+class Placed:
+    """A network on a device in the precision that is right there, and the way of pixels to it and of answers back."""
+
+    def __init__(self, network: UNet, device: str) -> None:
+        self.device = device
+        self.layout: Any = CHANNELS_LAST[network.spec.dims]
+        self._conveyor = Conveyor(device)
+        kind = device.split(":")[0]
+        if kind in PRECISE:
+            self._place(network, torch.float32)
+        else:
+            self._place_checked(network, half_type(kind))
+
+    def _place(self, network: UNet, dtype: torch.dtype) -> None:
+        self.network, self.dtype = ready(network), dtype
+        self.network.to(self.device, dtype).to(memory_format=self.layout)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def _place_checked(self, network: UNet, half: torch.dtype) -> None:
+        """Take single precision, with a word in the log, if half precision computes something else on this device."""
+        tile = trial(network.spec)
+        expected = ready(network)(torch.from_numpy(tile)).numpy()
+        for dtype in (half, torch.float32):
+            self._place(network, dtype)
+            if is_close(self.begin(tile)(), expected):
+                return
+            if dtype == half:
+                logging.getLogger(__name__).warning(
+                    "Half precision on %s computes something else than the processor: single precision is used.",
+                    self.device,
+                )
+        raise DeviceError(f"Device {self.device!r} computes something else than the processor: choose the device cpu.")
+
+    def send(self, pixels: NDArray[Any], scale: Scale | None = None) -> Tensor:
+        """Return pixels ``(n, c, *spatial)`` on the device, in its precision; `scale` normalises integers there."""
+        x = self._conveyor.up(pixels)
+        if scale is not None and not x.is_floating_point():
+            x = scale(x)
+        return x.to(self.dtype)
+
+    def fetch(self, logits: Tensor, classes: bool = False) -> Callable[[], NDArray[Any]]:
+        """Begin to bring logits back as float32, or the largest class of each pixel ``(n, 1, *spatial)``."""
+        if classes:
+            wanted = logits.argmax(1, keepdim=True).to(torch.uint8 if logits.shape[1] <= 256 else torch.int32)
+        else:  # float16 holds what bfloat16 does, and numpy knows it
+            wanted = logits.to(torch.float32 if self.dtype == torch.float32 else torch.float16)
+        arrived = self._conveyor.down(wanted)
+
+        def finish() -> NDArray[Any]:
+            with device_errors(self.device):
+                found = arrived()
+            return found if classes else found.astype(np.float32, copy=False)
+
+        return finish
+
+    @torch.inference_mode()
+    def begin(
+        self, batch: NDArray[Any], scale: Scale | None = None, classes: bool = False
+    ) -> Callable[[], NDArray[Any]]:
+        """See `Executor.begin`."""
+        with device_errors(self.device):
+            x = self.send(batch, scale).contiguous(memory_format=self.layout)
+            return self.fetch(self.network(x), classes)
+
+
+def is_close(found: NDArray[np.float32], expected: NDArray[np.float32]) -> bool:
+    """Tell whether logits differ by no more than half precision does."""
+    return bool(np.abs(found - expected).max() <= LARGEST_ERROR * np.abs(expected).max())
+
+
 class Executor:
     """A network made ready for one device. Call it with ``(n, c, *spatial)`` float32 and get float32 logits back.
 
@@ -163,47 +236,16 @@ class Executor:
     def __init__(self, network: UNet | Foreign, device: str) -> None:
         self.spec: Spec = network.spec
         self.device = "cpu" if isinstance(network, Foreign) else device
-        self._layout: Any = CHANNELS_LAST[self.spec.dims]
-        self._network: UNet | Running
         with device_errors(self.device):
-            if isinstance(network, Foreign):
-                self._network = network.ready()
-                return
-            self._conveyor = Conveyor(device)
-            kind = device.split(":")[0]
-            if kind in PRECISE:
-                self._place(network, torch.float32)
-            else:
-                self._place_checked(network, half_type(kind))
-
-    def _place(self, network: UNet, dtype: torch.dtype) -> None:
-        self._network, self._dtype = ready(network), dtype
-        self._network.to(self.device, dtype).to(memory_format=self._layout)  # type: ignore[call-overload]
-
-    def _place_checked(self, network: UNet, half: torch.dtype) -> None:
-        """Take single precision, with a word in the log, if half precision computes something else on this device."""
-        tile = trial(network.spec)
-        with torch.inference_mode():
-            expected = ready(network)(torch.from_numpy(tile)).numpy()
-        for dtype in (half, torch.float32):
-            self._place(network, dtype)
-            if np.abs(self(tile) - expected).max() <= LARGEST_ERROR * np.abs(expected).max():
-                return
-            if dtype == half:
-                logging.getLogger(__name__).warning(
-                    "Half precision on %s computes something else than the processor: single precision is used.",
-                    self.device,
-                )
-        raise DeviceError(f"Device {self.device!r} computes something else than the processor: choose the device cpu.")
+            self._network = network.ready() if isinstance(network, Foreign) else Placed(network, device)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the network; raises OutOfMemory or DeviceError."""
         logits: NDArray[np.float32] = self.begin(batch)()
         return logits
 
-    @torch.inference_mode()
     def begin(
-        self, batch: NDArray[Any], scale: Callable[[Tensor], Tensor] | None = None, classes: bool = False
+        self, batch: NDArray[Any], scale: Scale | None = None, classes: bool = False
     ) -> Callable[[], NDArray[Any]]:
         """Start to run the network; the function that is returned waits for the logits. Raises as a call does.
 
@@ -215,26 +257,10 @@ class Executor:
         classes
             The largest class of each pixel is wanted, ``(n, 1, *spatial)``, not the logits.
         """
-        if isinstance(self._network, Running):
-            maps = self._network(batch)
-            return lambda: maps.argmax(1)[:, None] if classes else maps
-        with device_errors(self.device):
-            x = self._conveyor.up(batch)
-            if scale is not None and not x.is_floating_point():
-                x = scale(x)
-            logits = self._network(x.to(self._dtype, memory_format=self._layout))
-            if classes:
-                wanted = logits.argmax(1, keepdim=True).to(torch.uint8 if logits.shape[1] <= 256 else torch.int32)
-            else:  # float16 holds what bfloat16 does, and numpy knows it
-                wanted = logits.to(torch.float32 if self._dtype == torch.float32 else torch.float16)
-            arrived = self._conveyor.down(wanted)
-
-        def finish() -> NDArray[Any]:
-            with device_errors(self.device):
-                found = arrived()
-            return found if classes else found.astype(np.float32, copy=False)
-
-        return finish
+        if isinstance(self._network, Placed):
+            return self._network.begin(batch, scale, classes)
+        maps = self._network(batch)
+        return lambda: maps.argmax(1)[:, None] if classes else maps
 
     def check_memory(self, shape: tuple[int, ...]) -> None:
         """Raise OutOfMemory before a tile is read that cannot fit."""
@@ -266,7 +292,7 @@ def run_tiles(
     executor: Executor,
     read: Callable[[tuple[int, ...], tuple[int, ...]], NDArray[Any]],
     tiles: Iterable[Tile],
-    scale: Callable[[Tensor], Tensor] | None = None,
+    scale: Scale | None = None,
     classes: bool = False,
 ) -> Iterator[tuple[Tile, NDArray[Any]]]:
     """Yield each tile with the logits ``(k, *inner)`` of its inner part, or with its classes ``(1, *inner)``.
@@ -280,16 +306,29 @@ def run_tiles(
     scale, classes
         See `Executor.begin`.
     """
-    waiting: list[tuple[Tile, Callable[[], NDArray[Any]]]] = []
 
-    def first() -> tuple[Tile, NDArray[Any]]:
-        tile, arrived = waiting.pop(0)
-        return tile, arrived()[0][(slice(None), *tile.crop)]
+    def sent() -> Iterator[tuple[Tile, Callable[[], NDArray[Any]]]]:
+        for tile in tiles:
+            executor.check_memory(tuple(b - a for a, b in zip(tile.start, tile.stop, strict=True)))
+            yield tile, executor.begin(read(tile.start, tile.stop)[None], scale, classes)
 
-    for tile in tiles:
-        executor.check_memory(tuple(b - a for a, b in zip(tile.start, tile.stop, strict=True)))
-        waiting.append((tile, executor.begin(read(tile.start, tile.stop)[None], scale, classes)))
-        if len(waiting) > (executor.device != "cpu"):
+    for tile, found in arriving(sent(), executor.device):
+        yield tile, found[0][(slice(None), *tile.crop)]
+
+
+def arriving(
+    sent: Iterable[tuple[Place, Callable[[], NDArray[Any]]]], device: str
+) -> Iterator[tuple[Place, NDArray[Any]]]:
+    """Yield what comes back of each; where the device is not the CPU, the next is sent before the last is waited for."""
+    waiting: deque[tuple[Place, Callable[[], NDArray[Any]]]] = deque()
+
+    def first() -> tuple[Place, NDArray[Any]]:
+        place, arrived = waiting.popleft()
+        return place, arrived()
+
+    for one in sent:
+        waiting.append(one)
+        if len(waiting) > (device != "cpu"):
             yield first()
     while waiting:
         yield first()

@@ -242,8 +242,8 @@ def segment(
     """Segment an image; the last event carries the result. To cancel, close the generator.
 
     Every plane (2D model) or volume (3D model) is computed in tiles that together give what one pass over the whole
-    would give: level by level on the CPU (see `levels`), else, and with a given size of tiles, tile by tile through the
-    whole network. When memory runs out the tiles are halved, down to SMALLEST_TILE.
+    would give: level by level (see `levels`), or, with a given size of tiles, tile by tile through the whole
+    network. When memory runs out the tiles are halved, down to SMALLEST_TILE.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def segment(
         raise InvalidImage(f"Channel {settings.channel} was asked for, but {image.name!r} has only one.")
     device = pick_device(settings.device)
     network = network_for(model, settings.tile, device)
-    device = network.device if isinstance(network, Executor) else device
+    device = network.device
     scale = preparation(items, card, settings, image.name)
     diameter = object_diameter(image, model, settings)
     zoom = Zoom.make(card, diameter, items[0].shape)
@@ -456,9 +456,10 @@ def object_diameter(image: Image, model: Model, settings: SegmentSettings) -> in
 def network_for(model: Model, tile: int | None, device: str) -> Levels | Executor:
     """Return the network made ready: level by level where that is faster and no size of tiles is asked for."""
     network = model.network
-    if isinstance(network, UNet) and tile is None and Levels.can_run(network.spec, device):
-        return Levels(network)
-    return Executor(network, device)
+    levels = None
+    if isinstance(network, UNet) and tile is None and Levels.can_run(network.spec):
+        levels = Levels.checked(network, device)
+    return levels or Executor(network, device)
 
 
 def tile_size(
@@ -508,8 +509,7 @@ def parts(
             yield tile.inner, found
         return
     for block in _blocks(network, plan, seen, preview):
-        for part in network.run(read, block, plan.canvas, seen):
-            yield (part[0], part[1].argmax(0)[None]) if part and classes else part
+        yield from network.run(read, block, plan.canvas, seen, scale.on_device, classes)
 
 
 def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
@@ -536,7 +536,7 @@ def relabel(result: Segmented, thresholds: ObjectSettings) -> NDArray[np.int32]:
 
 def reader(network: Levels | Executor, item: Item, scale: Normalisation) -> Read:
     """Return what reads the pixels of a region for a network: normalised, or as they are if its device does that."""
-    if isinstance(network, Executor) and network.device != "cpu":
+    if network.device != "cpu":
         return partial(_read_for_device, item, scale)
     return partial(read_normalised, item, scale)
 

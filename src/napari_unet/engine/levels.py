@@ -17,6 +17,7 @@ the whole image, up to the rounding of float32.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,13 +25,24 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .card import UNetSpec
-from .execution import CHANNELS_LAST, check_memory, device_errors, free_memory, ready
+from .execution import (
+    Executor,
+    Placed,
+    Scale,
+    arriving,
+    check_memory,
+    device_errors,
+    free_memory,
+    is_close,
+    trial,
+)
 from .kernels import with_faster_kernels
 from .team import Team
 from .tiling import CONVOLUTIONS, Canvas, Interval, clipped, context, needs, sizes
@@ -38,6 +50,8 @@ from .unet import POOL, UNet
 
 VALUES = {2: 1 << 20, 3: 1 << 22}
 """Values (channels times pixels) that leave a tile, by dimensions: small enough for the cache and for a quick cancel."""
+DEVICE_VALUES = 1 << 24
+"""The same on another device than the CPU: enough to keep it at work."""
 READ = 1 << 20
 """Pixels that are read and normalised at once, for a quick cancel."""
 MOST_MEMORY = 2 << 30
@@ -91,9 +105,9 @@ class Extents:
                 found["output", level] = Need(back, back + 1, channels * size(self.outputs[level]))
         return found
 
-    def memory(self, spec: UNetSpec) -> int:
-        """Return the bytes of all maps together; those of the tile under way come on top."""
-        return 4 * placed(self.maps(spec))[1]
+    def values(self, spec: UNetSpec) -> int:
+        """Return the values of all maps together; those of the tile under way come on top."""
+        return placed(self.maps(spec))[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,11 +203,6 @@ class _Maps:
         deepest = len(spec.strides)
         self.skips[deepest] = self.outputs[deepest]
 
-    @torch.inference_mode()
-    def read(self, read: Read, box: Box) -> None:
-        low, high = zip(*box, strict=True)
-        self.inputs[0][box] = torch.from_numpy(read(low, high))
-
 
 def parts(block: Any) -> list[Any]:
     """Cut the layers of a level into its convolutions, each with what follows it."""
@@ -202,29 +211,56 @@ def parts(block: Any) -> list[Any]:
 
 
 class Levels:
-    """A "same" U-Net made ready to run level by level on the CPU."""
+    """A "same" U-Net made ready to run level by level on a device."""
 
-    def __init__(self, network: UNet) -> None:
-        self.spec = network.spec
-        self._layout: Any = CHANNELS_LAST[self.spec.dims]
-        self._network = ready(network)
+    def __init__(self, network: UNet, device: str = "cpu") -> None:
+        self.spec, self.device = network.spec, device
+        with device_errors(device):
+            self._placed = Placed(network, device)
+        self._network, self._layout = self._placed.network, self._placed.layout
         for module in (*self._network.encoder.modules(), *self._network.decoder.modules()):
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 module.padding = (0,) * self.spec.dims
-        with_faster_kernels(self._network).to(memory_format=self._layout)  # type: ignore[call-overload]
+        if device == "cpu":
+            with_faster_kernels(self._network).to(memory_format=self._layout)  # type: ignore[call-overload]
         self._encoder = [parts(block) for block in self._network.encoder]
         self._decoder = [parts(block) for block in self._network.decoder]
         self._memory: Tensor | None = None
 
     @staticmethod
-    def can_run(spec: UNetSpec, device: str) -> bool:
-        """Tell whether a network can run level by level on a device."""
-        return device == "cpu" and spec.padding == "same" and len(spec.channels) > 1
+    def can_run(spec: UNetSpec) -> bool:
+        """Tell whether a network can run level by level."""
+        return spec.padding == "same" and len(spec.channels) > 1
+
+    @classmethod
+    def checked(cls, network: UNet, device: str) -> Levels | None:
+        """Return the network made ready; None, with a word in the log, where it computes something else than in one pass.
+
+        The CPU is not compared with itself.
+        """
+        levels = cls(network, device)
+        if device == "cpu":
+            return levels
+        image = trial(network.spec)
+        whole = tuple(slice(0, n) for n in image.shape[2:])
+        found = np.empty((network.spec.out_channels, *image.shape[2:]), dtype=np.float32)
+
+        def read(start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[np.float32]:
+            part: NDArray[np.float32] = image[0][(slice(None), *map(slice, start, stop))]
+            return part
+
+        for part in filter(None, levels.run(read, whole, image.shape[2:])):
+            found[(slice(None), *part[0])] = part[1]
+        if is_close(found, Executor(network, "cpu")(image)[0]):
+            return levels
+        logging.getLogger(__name__).warning("%s computes something else level by level: whole tiles are used.", device)
+        return None
 
     def memory(self, shape: tuple[int, ...], canvas: Canvas) -> int:
         """Return the bytes that a block of a shape takes, wherever it lies on a canvas."""
         ends = tuple(n if n is not None and m >= n else None for m, n in zip(shape, canvas, strict=True))
-        return Extents.of(self.spec, tuple(slice(0, n) for n in shape), ends).memory(self.spec)
+        extents = Extents.of(self.spec, tuple(slice(0, n) for n in shape), ends)
+        return self._placed.dtype.itemsize * extents.values(self.spec)
 
     def steps(self, block: tuple[slice, ...], canvas: Canvas) -> int:
         """Return how many parts are read and how many tiles there are at all levels together."""
@@ -245,7 +281,7 @@ class Levels:
             Bytes that it may take; None: a quarter of the free memory, at most MOST_MEMORY.
         """
         if budget is None:
-            budget = min(MOST_MEMORY, free_memory("cpu") // 4)
+            budget = min(MOST_MEMORY, free_memory(self.device) // 4)
         block = [-(-n // s) * s for n, s in zip(shape, self.spec.total_stride, strict=True)]
         while self.memory(tuple(block), canvas) > budget and any(
             n > s for n, s in zip(block, self.spec.total_stride, strict=True)
@@ -261,51 +297,66 @@ class Levels:
         block: tuple[slice, ...],
         canvas: Canvas,
         in_view: tuple[slice, ...] | None = None,
+        scale: Scale | None = None,
+        classes: bool = False,
     ) -> Iterator[Part | None]:
         """Compute a block of the output, level by level.
 
         Yields None for each part that is read and each tile of a deeper level, and for each tile of the finest one where
-        it lies with its logits ``(k, *tile)``. Raises OutOfMemory.
+        it lies with its logits ``(k, *tile)`` or its classes ``(1, *tile)``. Raises OutOfMemory or DeviceError.
 
         Parameters
         ----------
         read
-            Gives normalised pixels ``(c, *spatial)`` from start to stop.
+            Gives pixels ``(c, *spatial)`` from start to stop.
         block
             Its corner lies on the pooling grids.
         canvas
             See `tiling.canvas`.
         in_view
             The finest tiles nearest to its middle come first.
+        scale, classes
+            See `Executor.begin`.
         """
         extents, depth = Extents.of(self.spec, block, canvas), len(self.spec.strides)
-        with device_errors("cpu"), self._borrowed(extents.memory(self.spec)) as memory, Team() as team:
+        threads = None if self.device == "cpu" else 1  # another device has its own
+        needed = extents.values(self.spec)
+        with device_errors(self.device), self._borrowed(needed) as memory, Team(threads) as team:
             maps = _Maps(self.spec, extents, memory)
             for box in self._parts_read(extents):
-                maps.read(read, box)
+                self._read(maps, read, scale, box)
                 yield None
             for level in range(depth + 1):
                 yield from team.each(partial(self._encode, maps, level), self._encoder_tiles(extents, level))
-            for level in reversed(range(depth)):
-                tiles = self._decoder_tiles(extents, level)
-                if level == 0 and in_view is not None:
-                    tiles.sort(key=partial(_distance, region=in_view))
-                yield from team.each(partial(self._decode, maps, level), tiles)
+            for level in reversed(range(1, depth)):
+                yield from team.each(partial(self._expand, maps, level), self._decoder_tiles(extents, level))
+            tiles = self._decoder_tiles(extents, 0)
+            if in_view is not None:
+                tiles.sort(key=partial(_distance, region=in_view))
+            sent = team.each(partial(self._answer, maps, classes), tiles)
+            for box, found in arriving(sent, self.device):
+                yield tuple(slice(*interval) for interval in box), found[0]
 
     @contextmanager
     def _borrowed(self, needed: int) -> Iterator[Tensor]:
-        """Lend the memory of the block before, if it is large enough: pages that are new cost a tenth of the time."""
+        """Lend the memory of the block before, if it holds so many values: pages that are new cost a tenth of the time."""
         memory, self._memory = self._memory, None
-        if memory is None or memory.nbytes < needed:
+        if memory is None or memory.numel() < needed:
             memory = None
-            check_memory(needed)
-            memory = torch.empty(needed // 4)
+            if self.device == "cpu":
+                check_memory(self._placed.dtype.itemsize * needed)
+            memory = torch.empty(needed, dtype=self._placed.dtype, device=self.device)
         yield memory
         self._memory = memory
 
     def free(self) -> None:
         """Let go of the memory that is kept for the next block."""
         self._memory = None
+
+    @torch.inference_mode()
+    def _read(self, maps: _Maps, read: Read, scale: Scale | None, box: Box) -> None:
+        low, high = zip(*box, strict=True)
+        maps.inputs[0][box] = self._placed.send(read(low, high)[None], scale)
 
     @torch.inference_mode()
     def _encode(self, maps: _Maps, level: int, box: Box) -> None:
@@ -321,19 +372,22 @@ class Levels:
             pooled = tuple((low // s, high // s) for (low, high), s in zip(box, stride, strict=True))
             maps.inputs[level + 1][pooled] = POOL[self.spec.dims](x, stride)
 
-    @torch.inference_mode()
-    def _decode(self, maps: _Maps, level: int, box: Box) -> Part | None:
+    def _decode(self, maps: _Maps, level: int, box: Box) -> Tensor:
         ends, stride = maps.extents.ends[level], self.spec.strides[level]
         around = self._around(level, box, ends)
         deep = tuple((low // s, -(-high // s)) for (low, high), s in zip(around, stride, strict=True))
         up = self._network.up[level](maps.outputs[level + 1][deep].contiguous(memory_format=self._layout))
         up = up[:, :, *within(around, times(deep, stride))]
         x = torch.cat([maps.skips[level][around], up], dim=1)
-        x = self._convolve(self._decoder[level], level, x, around, box, ends)
-        if level:
-            maps.outputs[level][box] = x
-            return None
-        return tuple(slice(*interval) for interval in box), self._network.head(x)[0].numpy()
+        return self._convolve(self._decoder[level], level, x, around, box, ends)
+
+    @torch.inference_mode()
+    def _expand(self, maps: _Maps, level: int, box: Box) -> None:
+        maps.outputs[level][box] = self._decode(maps, level, box)
+
+    @torch.inference_mode()
+    def _answer(self, maps: _Maps, classes: bool, box: Box) -> tuple[Box, Callable[[], NDArray[Any]]]:
+        return box, self._placed.fetch(self._network.head(self._decode(maps, 0, box)), classes)
 
     def _convolve(self, convolutions: list[Any], level: int, x: Tensor, here: Box, box: Box, ends: Canvas) -> Tensor:
         """Return what a level makes of `box` from what it was given of `here`, with zeros beyond the ends of the canvas."""
@@ -357,7 +411,8 @@ class Levels:
         return tuple(clipped(interval, end) for interval, end in zip(around, ends, strict=True))
 
     def _edge(self, level: int) -> int:
-        return int((VALUES[self.spec.dims] / self.spec.channels[level]) ** (1 / self.spec.dims))
+        values = VALUES[self.spec.dims] if self.device == "cpu" else DEVICE_VALUES
+        return int((values / self.spec.channels[level]) ** (1 / self.spec.dims))
 
     def _parts_read(self, extents: Extents) -> list[Box]:
         edge = int(READ ** (1 / self.spec.dims))

@@ -22,13 +22,13 @@ AHEAD = 2
 
 
 class Team:
-    """As many threads as torch may use, each with a torch of one thread; none but the caller's where it may use one.
+    """Some threads (None: as many as torch may use), each with a torch of one thread; none but the caller's where it may use one.
 
     Within the ``with`` statement torch's number of threads is that of a member in new threads, and behind it as before.
     """
 
-    def __init__(self) -> None:
-        self._threads = torch.get_num_threads()
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or torch.get_num_threads()
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Team:
