@@ -17,8 +17,9 @@ needs once for each pixel of the image, so whatever is computed twice lowers it;
 single convolution, measured in the same rounds: the machine's limit.
 
 The peers: MONAI's sliding window with an overlap of a quarter; the same with the settings of nnU-Net's predictor (windows
-of 512 pixels, in 3D of MONAI's size; half a window apart, Gaussian weights; not its package, and without its mirrored
-copies, which take 4 times as long in 2D and 8 in 3D); and bioimageio.core with blocks of its default size, run on the package
+of 512 pixels, in 3D of MONAI's size; half a window apart, Gaussian weights; without its mirrored copies, which take 4 times
+as long in 2D and 8 in 3D); that predictor itself, where `--nnunet FOLDER` names the packages of an environment with it
+(`pip install nnunetv2==2.8.1`), which run on our torch; and bioimageio.core with blocks of its default size, run on the package
 that we export, with its PyTorch weights and our halo.
 """
 
@@ -34,9 +35,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -62,6 +65,8 @@ class Work:
     window: int
     """Edge of MONAI's window."""
     depth: int = 4
+    nnunet: str = ""
+    """A folder of packages with nnU-Net's."""
 
     @property
     def dims(self) -> int:
@@ -170,13 +175,38 @@ def nnunet(work: Work, image: np.ndarray) -> Run:
     from monai.inferers import sliding_window_inference
 
     net, x = network(work), torch.from_numpy(image)[None, None]
-    window = tuple(min(2 * work.window if work.dims == 2 else work.window, n) for n in image.shape)
+    window = window_of_nnunet(work)
 
     def run() -> np.ndarray:
         with torch.inference_mode():
             return np.asarray(sliding_window_inference(x, window, 1, net, overlap=0.5, mode="gaussian")[0].numpy())
 
     return run
+
+
+def nnunet_package(work: Work, image: np.ndarray) -> Run:
+    """nnU-Net's own predictor, without its mirrored copies; it adds up in half precision."""
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    predictor = nnUNetPredictor(
+        tile_step_size=0.5,
+        use_gaussian=True,
+        use_mirroring=False,
+        perform_everything_on_device=False,
+        device=torch.device("cpu"),
+        allow_tqdm=False,
+    )
+    predictor.network = network(work)
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=3)
+    predictor.configuration_manager = SimpleNamespace(patch_size=window_of_nnunet(work))
+    x = torch.from_numpy(image).reshape(1, *(1,) * (3 - work.dims), *image.shape)
+    return lambda: predictor.predict_sliding_window_return_logits(x).float().numpy().reshape(3, *image.shape)
+
+
+def window_of_nnunet(work: Work) -> tuple[int, ...]:
+    """Return 512 pixels each way, in 3D the size of MONAI's window; no larger than the image."""
+    return tuple(min(2 * work.window if work.dims == 2 else work.window, n) for n in work.shape)
 
 
 def bioimageio(work: Work, image: np.ndarray) -> Run:
@@ -231,6 +261,7 @@ def convolution(work: Work, image: np.ndarray) -> Run:
     return run
 
 
+NNUNET = "nnU-Net's package"
 CONTESTANTS: dict[str, Callable[[Work, np.ndarray], Run]] = {
     "ours, level by level": ours,
     "ours, whole-network tiles": whole_tiles,
@@ -238,6 +269,7 @@ CONTESTANTS: dict[str, Callable[[Work, np.ndarray], Run]] = {
     "MONAI, batch 1": lambda work, image: monai(work, image, 1),
     "MONAI, batch 4": lambda work, image: monai(work, image, 4),
     "nnU-Net's settings": nnunet,
+    NNUNET: nnunet_package,
     "bioimageio.core": bioimageio,
     "matrix product": matrix_product,
     "convolution": convolution,
@@ -262,6 +294,8 @@ def serve(name: str, work: Work, pipe: Connection) -> None:
     """Run a contestant whenever asked; what is sent is the file to save the result in, or an empty string."""
     import torch
 
+    if name == NNUNET:
+        sys.path.append(work.nnunet)  # behind our own
     torch.set_num_threads(work.threads)
     edge = 512 if name in PLANES_ONLY else WARM[work.dims]
     small = replace(work, shape=(edge,) * work.dims, window=edge // 2)
@@ -535,14 +569,16 @@ def main() -> None:
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--nnunet", default="", help="a folder of packages, nnunetv2 among them")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path, help="of --growth")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    everyone = list(CONTESTANTS)
+    everyone = [name for name in CONTESTANTS if name != NNUNET or options.nnunet]
     of_volumes = [name for name in everyone if name not in PLANES_ONLY]
     of_large_volumes = [name for name in of_volumes if name != "ours, whole-network tiles"]  # they would take an hour
-    small = Work((64, 128, 128), 16, options.threads, 64, depth=3)
+    work = partial(Work, threads=options.threads, nnunet=options.nnunet)
+    small = work((64, 128, 128), 16, window=64, depth=3)
     if options.growth:
         rows = growth(options.threads)
         if options.picture:
@@ -550,13 +586,13 @@ def main() -> None:
     elif options.objects:
         rows = objects()
     elif options.full:
-        rows = compare(Work((2048, 2048), 32, options.threads, 256), options.rounds, everyone)
-        rows += compare(Work((128, 256, 256), 16, options.threads, 96), 1, of_large_volumes)
+        rows = compare(work((2048, 2048), 32, window=256), options.rounds, everyone)
+        rows += compare(work((128, 256, 256), 16, window=96), 1, of_large_volumes)
     elif options.gate:
-        rows = compare(Work((768, 768), 32, options.threads, 256), options.rounds, GATED)
+        rows = compare(work((768, 768), 32, window=256), options.rounds, GATED)
         rows += compare(small, 1, GATED)
     else:
-        rows = compare(Work((1024, 1024), 32, options.threads, 256), options.rounds, everyone)
+        rows = compare(work((1024, 1024), 32, window=256), options.rounds, everyone)
         rows += compare(small, 1, of_volumes)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
