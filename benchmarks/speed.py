@@ -5,6 +5,7 @@
     python -m benchmarks.speed --growth         time and memory against the edge of the image, up to 16384² and 512³;
                                                 with --picture FILE.png plotted too
     python -m benchmarks.speed --objects        from maps to labels, stage by stage
+    python -m benchmarks.speed --training       50 steps of a round, and what of them goes into drawing augmented patches
     python -m benchmarks.speed --gate           768² and the small volume beside MONAI alone, as CI runs it; fails below
                                                 the ratios that hold on any machine
 
@@ -560,12 +561,57 @@ def objects() -> list[dict[str, Any]]:
     return rows
 
 
+class Clocked:
+    """Batches, with the CPU time that they took."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches, self.cpu = batches, 0.0
+
+    def batch(self, network: Any) -> Any:
+        """Return the next batch."""
+        cpu = time.process_time()
+        drawn = self._batches.batch(network)
+        self.cpu += time.process_time() - cpu
+        return drawn
+
+
+def training(rounds: int, threads: int) -> list[dict[str, Any]]:
+    """Print and return the time of 50 steps of `nuclei` with the app's settings, on its sample and what it finds there."""
+    import torch
+
+    import napari_unet as nu
+    from benchmarks.paint_and_retrain import normalised
+    from napari_unet.engine.annotation import Annotation, TrainingSet
+    from napari_unet.engine.settings import TrainSettings
+    from napari_unet.engine.training import Sampler, optimise
+    from napari_unet.samples import load
+
+    torch.set_num_threads(threads)
+    model, image = nu.load_model("nuclei"), np.asarray(load("nuclei")[0].array)
+    shown = Annotation(normalised(image, model.card), nu.segment(image, model=model) + 1)
+    settings, rows = TrainSettings(steps=50, device="cpu"), []
+    print(f"{'wall s':>8}{'CPU s':>8}{'patches':>9}")
+    for _ in range(rounds):
+        batches = Clocked(Sampler(TrainingSet((shown,)), model.card, settings))
+        clocks = [(time.perf_counter(), time.process_time(), batches.cpu)]
+        for _ in optimise(model, batches, settings, lambda _: None):
+            clocks.append((time.perf_counter(), time.process_time(), batches.cpu))
+        wall, cpu, _ = np.subtract(clocks[-1], clocks[0])
+        _, steps, drawing = np.subtract(
+            clocks[-1], clocks[1]
+        )  # the first event comes after patches that are only looked at
+        rows.append({"wall": wall, "cpu": cpu, "patches": drawing / steps, "threads": threads})
+        print(f"{wall:8.2f}{cpu:8.2f}{drawing / steps:9.1%}", flush=True)
+    return rows
+
+
 def main() -> None:
     """Print what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--objects", action="store_true")
+    parser.add_argument("--training", action="store_true")
     parser.add_argument("--gate", action="store_true")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
@@ -585,6 +631,8 @@ def main() -> None:
             plot(rows, options.picture)
     elif options.objects:
         rows = objects()
+    elif options.training:
+        rows = training(options.rounds, options.threads)
     elif options.full:
         rows = compare(work((2048, 2048), 32, window=256), options.rounds, everyone)
         rows += compare(work((128, 256, 256), 16, window=96), 1, of_large_volumes)

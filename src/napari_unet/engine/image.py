@@ -223,11 +223,14 @@ def mirrored(start: int, stop: int, size: int) -> NDArray[np.intp]:
     return np.where(index < size, index, period - index)
 
 
-def cut(array: NDArray[Any], start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[np.float32]:
+def cut(array: NDArray[Any], start: tuple[int, ...], stop: tuple[int, ...]) -> NDArray[Any]:
     """Return the region of a ``(c, *spatial)`` array in memory from start to stop, mirrored beyond its border."""
+    part = array[:, *(slice(max(a, 0), max(b, 0)) for a, b in zip(start, stop, strict=True))]
+    if part.shape[1:] == tuple(b - a for a, b in zip(start, stop, strict=True)):
+        return part
     where = [mirrored(a, b, n) for a, b, n in zip(start, stop, array.shape[1:], strict=True)]
-    index: tuple[Any, ...] = (slice(None), *np.ix_(*where))
-    return np.asarray(array[index], dtype=np.float32)
+    beyond: NDArray[Any] = array[:, *np.ix_(*where)]  # type: ignore[arg-type]
+    return beyond
 
 
 def guess_axes(shape: tuple[int, ...], rgb: bool = False, dims: int = 2) -> str:
