@@ -68,7 +68,7 @@ FOLDS = 5
 DENSE = TrainSettings(
     steps=STEPS, batch=4, patch=128, frozen_statistics=False, averaging=0.99, way=1, pull=0, replay=0, device="cpu"
 )
-"""The app's settings for much labelled data: statistics of BatchNorm follow, nothing is pulled back to the start."""
+"""The app's settings, but statistics of BatchNorm follow and nothing is pulled back to the start."""
 TILE = 380
 """Edge of a tile of the paper's recipe in pixels; unpadded convolutions leave 196 of it (572 and 388 in 2015)."""
 PAPER = replace(
@@ -331,11 +331,17 @@ def isbi(data: Path, settings: TrainSettings) -> Iterator[Run]:
     for number in range(FOLDS):
         for method, work, how in (
             ("ours, from nuclei", membranes_ours, settings),
+            ("ours, statistics kept", membranes_ours, kept(settings)),
             ("MONAI's U-Net", membranes_monai, settings),
             ("the paper's recipe", membranes_as_in_2015, as_paper(settings)),
             ("random forest", membranes_forest, settings),
         ):
             yield Run("isbi", "ISBI 2012", method, str(number), partial(work, data, number, how))
+
+
+def kept(settings: TrainSettings) -> TrainSettings:
+    """Return the settings with BatchNorm's statistics measured once, before the first step, as in the app."""
+    return replace(settings, frozen_statistics=True)
 
 
 def as_paper(settings: TrainSettings) -> TrainSettings:
@@ -447,6 +453,7 @@ def ctc(data: Path, settings: TrainSettings) -> Iterator[Run]:
     for number, name in itertools.product(range(2), ("PhC-C2DH-U373", "DIC-C2DH-HeLa")):
         for method, work, how in (
             ("ours, from nuclei", cells_ours, settings),
+            ("ours, statistics kept", cells_ours, kept(settings)),
             ("ours, half resolution", partial(cells_ours, half=True), settings),
             ("MONAI's U-Net", cells_monai, settings),
             ("the paper's recipe", cells_as_in_2015, as_paper(settings)),
@@ -592,6 +599,7 @@ def volumes(data: Path, settings: TrainSettings) -> Iterator[Run]:
         random = new_model(inflated().card, settings.seed)
         for method, start, how in (
             ("from nuclei", inflated(), settings),
+            ("from nuclei, statistics kept", inflated(), kept(settings)),
             ("from random weights", random, settings),
             ("nuclei on each slice, not taught", inflated(), None),
         ):
