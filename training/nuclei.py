@@ -138,7 +138,6 @@ def main() -> None:
     )
     parser.add_argument("--copies", type=int, default=1, help="how often an image counts that few others look like")
     parser.add_argument("--patch", type=int, default=128, help="edge of a patch; the larger, the fewer in a step")
-    parser.add_argument("--keep-statistics", action="store_true", help="measure BatchNorm's first, then leave them")
     parser.add_argument("--calibrate", action="store_true", help="only choose the thresholds of the model --start")
     parser.add_argument("--average", type=Path, help="with --calibrate: take the mean of its weights and of --start's")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
@@ -197,7 +196,7 @@ def main() -> None:
         patch=options.patch,
         learning_rate=options.learning_rate,
         weight_decay=1e-3,
-        frozen_statistics=options.keep_statistics,
+        frozen_statistics=False,
         averaging=0.995,
         pull=0,
         validate_every=250,
@@ -223,7 +222,6 @@ def main() -> None:
             "drawn": options.drawn,
             "copies": options.copies,
             "patch": options.patch,
-            "statistics": "kept" if options.keep_statistics else "follow",
             "minutes": minutes,
         }
         facts = {
