@@ -6,14 +6,18 @@ import pickle
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from napari_unet.engine.card import ModelCard, UNetSpec, read_card
 from napari_unet.engine.errors import InvalidModel, LibraryError, ModelNotFound
+from napari_unet.engine.files import write_labels
+from napari_unet.engine.image import Image
 from napari_unet.engine.library import SHIPPED, Library
 from napari_unet.engine.model import Model, extend_classes, load_model_file, new_model, save_model
 from napari_unet.engine.storage import write_atomically
@@ -153,6 +157,20 @@ def test_a_failed_save_leaves_the_old_file(saved: Path, monkeypatch: pytest.Monk
 @pytest.fixture
 def library(tmp_path: Path) -> Library:
     return Library(tmp_path / "models")
+
+
+def write_some_labels(path: Path) -> None:
+    write_labels(path, np.ones((4, 4), np.int32), Image(np.ones((4, 4)), "yx"), {})
+
+
+@pytest.mark.parametrize("write", [lambda path: write_atomically(path, b"mine"), write_some_labels])
+def test_what_another_program_names_meanwhile_stops_no_write(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.tif"
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / ".mine.tif.0123abcd"]))  # seen, then gone
+    write(path)
+    assert path.stat().st_size
 
 
 def test_versions_count_up_and_the_newest_is_in_use(library: Library, tiny: Model) -> None:

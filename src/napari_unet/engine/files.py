@@ -500,8 +500,9 @@ def _replacing(path: Path) -> Iterator[Path]:
 def _sweep(path: Path) -> None:
     """Remove what a kill left of earlier tries; what is a day old, nobody is writing any more."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        if time.time() - left.stat().st_mtime > DAY:
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another program's, which has its name by now
+            if time.time() - left.stat().st_mtime > DAY:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _flush(path: Path) -> None:

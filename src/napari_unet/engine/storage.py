@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import LibraryError
@@ -46,8 +47,9 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
 def _sweep(path: Path) -> None:
     """Remove what a kill left of earlier tries; what is a day old, nobody is writing any more."""
     for left in path.parent.glob(f".*{path.suffix}.????????"):
-        if time.time() - left.stat().st_mtime > DAY:
-            left.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another program's, which has its name by now
+            if time.time() - left.stat().st_mtime > DAY:
+                left.unlink()
 
 
 def _name(temporary: Path, path: Path, new: bool) -> None:
