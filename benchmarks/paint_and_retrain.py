@@ -57,7 +57,7 @@ from napari_unet.engine.objects import labels_from_maps
 from napari_unet.engine.replay import load_replay
 from napari_unet.engine.settings import TrainSettings
 from napari_unet.engine.tiling import canvas
-from napari_unet.engine.training import Sampler, Trained, loss, optimise
+from napari_unet.engine.training import Sampler, Trained, loss, optimise, way_of_statistics
 from napari_unet.engine.transfer import in_3d, semantic_from
 
 REPOSITORY = Path(__file__).parent.parent
@@ -325,7 +325,8 @@ def train(
     sampler = Sampler(data, model.card, settings)
     score_of = partial(held_out_score, annotations=data.annotations, device="cpu")
     verdict_of = partial(judge, annotations=data.annotations, device="cpu")
-    *_, end = optimise(model, sampler, settings, score_of, verdict_of, loss_of)
+    way = way_of_statistics(model, data.annotations, "cpu")
+    *_, end = optimise(model, sampler, settings, score_of, verdict_of, loss_of, way)
     assert isinstance(end, Trained)
     return end, time.process_time() - began
 

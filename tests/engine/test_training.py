@@ -25,6 +25,7 @@ from napari_unet.engine.training import (
     measure_statistics,
     optimise,
     volume_patch,
+    way_of_statistics,
 )
 
 from .conftest import discs, make_model
@@ -235,8 +236,18 @@ def test_what_has_seen_nothing_takes_the_statistics_of_the_batches_and_later_goe
     torch.testing.assert_close(norm.running_mean, (first + second) / 2)
     measure_statistics(network, [bright])
     torch.testing.assert_close(norm.running_mean, ((first + second) / 2 + first) / 2)
+    measure_statistics(network, [dark], way=1)
+    torch.testing.assert_close(norm.running_mean, second)
     assert norm.momentum == 0.1
     assert not network.training
+
+
+def test_statistics_go_half_way_only_where_there_is_something_to_keep() -> None:
+    annotation = bright_discs()
+    *_, end = fine_tune(make_model(), TrainingSet((annotation,)), short(steps=60, frozen_statistics=False))
+    lies = Annotation(annotation.pixels, np.where(annotation.labels, 3 - annotation.labels, 0), annotation.held_out)
+    empty = Annotation(annotation.pixels, np.zeros_like(annotation.labels), annotation.held_out)
+    assert [way_of_statistics(end.model, [a], "cpu") for a in (annotation, lies, empty)] == [0.5, 1, 0.5]
 
 
 def test_the_smallest_patch_alone_is_enough_to_measure() -> None:

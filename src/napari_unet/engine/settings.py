@@ -159,7 +159,7 @@ class TrainSettings:
     weight_decay: float = 1e-4
     """AdamW weight decay."""
     frozen_statistics: bool = True
-    """Move BatchNorm's statistics half-way to those of the first patches, then keep them; False: for much data."""
+    """Move BatchNorm's statistics to those of the first patches, mostly half-way, then keep them; False: for much data."""
     averaging: float = 0.98
     """Decay of the exponential weight average that is returned; 0 switches it off."""
     way: float = 0.75

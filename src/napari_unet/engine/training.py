@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import augment
-from .annotation import Prepared, TrainingSet, prepare
+from .annotation import Annotation, Prepared, TrainingSet, prepare
 from .card import ModelCard
 from .execution import CHANNELS_LAST, device_errors, pick_device
-from .gate import MARGIN, Verdict, held_out_score, judge
+from .gate import MARGIN, Verdict, agreement, held_out_score, judge
 from .model import Model
 from .settings import TrainSettings
 from .unet import UNet
@@ -29,6 +29,8 @@ WARM_UP = 0.05
 """Part of the steps over which the learning rate rises."""
 MEASURED = 12
 """Batches from which BatchNorm's statistics are measured before the first step."""
+HALF_WAY = 0.5
+"""How far BatchNorm's statistics go to those of the user's patches where the model in use knows such images; else whole."""
 RATE = {2: 2e-3, 3: 1e-3}
 """Peak of the learning rate in 2D and 3D: a patch of a volume has few labels, in few planes, so its steps are noisier."""
 LARGEST_GRADIENT = 12.0
@@ -188,8 +190,8 @@ def between(start: Model, end: Model, way: float) -> Model:
     return Model(end.card, network)
 
 
-def measure_statistics(network: UNet, batches: Sequence[Tensor]) -> None:
-    """Move BatchNorm's statistics half-way to those of batches ``(n, c, *patch)`` under the weights as they are.
+def measure_statistics(network: UNet, batches: Sequence[Tensor], way: float = HALF_WAY) -> None:
+    """Move BatchNorm's statistics some way to those of batches ``(n, c, *patch)`` under the weights as they are.
 
     The user's images are not those that the model in use was made from; with its statistics the first round on a new
     kind of image often fails, and with those of a few patches around strokes alone it loses what it knew (Schneider et
@@ -210,7 +212,16 @@ def measure_statistics(network: UNet, batches: Sequence[Tensor]) -> None:
             now, was = dict(norm.named_buffers()), dict(old.named_buffers())
             if was["running_mean"].any():
                 for name in ("running_mean", "running_var"):
-                    now[name].lerp_(was[name], 0.5)
+                    now[name].lerp_(was[name], 1 - way)
+
+
+def way_of_statistics(model: Model, annotations: Sequence[Annotation], device: str) -> float:
+    """Return how far BatchNorm's statistics go: half-way, or whole where a model is no better than a guess on the strokes.
+
+    Then it knows nothing of such images that could be kept, and half-way a first round may learn nothing.
+    """
+    known = agreement(model, [(a.pixels, a.labels) for a in annotations], device)
+    return 1.0 if known is not None and known < 1 / len(model.card.classes) else HALF_WAY
 
 
 class Batches(Protocol):
@@ -244,6 +255,7 @@ def fine_tune(
         settings,
         lambda candidate: held_out_score(candidate, data.annotations, device),
         lambda candidate, score, baseline: judge(candidate, score, baseline, data.annotations, device),
+        statistics=way_of_statistics(model, data.annotations, device),
     )
 
 
@@ -261,10 +273,12 @@ def optimise(
     score_of: Callable[[Model], float | None],
     verdict_of: Callable[[Model, float | None, float | None], Verdict] = by_score,
     loss_of: Callable[[ModelCard, Tensor, Tensor, Tensor], Tensor] = loss,
+    statistics: float = HALF_WAY,
 ) -> Iterator[StepDone | Validated | Trained]:
     """The step loop: AdamW on `batches` and weight averaging; every so often `score_of` and `verdict_of` judge.
 
-    A score of None means that it cannot be judged; `verdict_of` is asked with it and that of the start.
+    A score of None means that it cannot be judged; `verdict_of` is asked with it and that of the start. `statistics` is
+    how far BatchNorm's go to those of the batches, where they are measured.
     """
     device, card = pick_device(settings.device), model.card
     layout: Any = CHANNELS_LAST[card.spec.dims]
@@ -273,7 +287,7 @@ def optimise(
     if settings.frozen_statistics:
         with device_errors(device):
             pixels = torch.cat([batches.batch(network)[0] for _ in range(MEASURED)]).to(device)
-            measure_statistics(network, pixels.split(max(settings.batch, 2)))  # one pixel alone has no spread
+            measure_statistics(network, pixels.split(max(settings.batch, 2)), statistics)  # one pixel has no spread
     average = copy.deepcopy(network).eval().requires_grad_(False)
     start = Model(card, copy.deepcopy(average))
     peak = settings.learning_rate or RATE[card.spec.dims]
