@@ -597,9 +597,8 @@ def training(rounds: int, threads: int) -> list[dict[str, Any]]:
         for _ in optimise(model, batches, settings, lambda _: None):
             clocks.append((time.perf_counter(), time.process_time(), batches.cpu))
         wall, cpu, _ = np.subtract(clocks[-1], clocks[0])
-        _, steps, drawing = np.subtract(
-            clocks[-1], clocks[1]
-        )  # the first event comes after patches that are only looked at
+        # before the first event, patches are drawn for the statistics as well
+        _, steps, drawing = np.subtract(clocks[-1], clocks[1])
         rows.append({"wall": wall, "cpu": cpu, "patches": drawing / steps, "threads": threads})
         print(f"{wall:8.2f}{cpu:8.2f}{drawing / steps:9.1%}", flush=True)
     return rows

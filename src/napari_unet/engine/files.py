@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import struct
-import time
 import tokenize
 import uuid
 import warnings
@@ -33,6 +32,7 @@ from PIL import PngImagePlugin
 
 from .errors import FileError, InvalidImage
 from .image import AXES, ArrayLike, Image, guess_axes, looks_coloured
+from .storage import sweep
 
 TIFF = (".tif", ".tiff", ".lsm", ".stk")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
@@ -46,8 +46,6 @@ LEVELS = 5
 HALVED = 512
 """Planes with edges from here on get a coarser level, up to LEVELS of them."""
 CHUNK = 1024
-DAY = 86_400
-"""Seconds after which an unfinished file is nobody's."""
 TILE = 512
 """Edge of the tiles of a TIFF."""
 BIG = 1 << 31
@@ -477,7 +475,7 @@ def _replacing(path: Path) -> Iterator[Path]:
         if path.is_dir() and not is_zarr(path):
             raise FileError(f"{path} is a folder: choose another name for the output.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        sweep(path.parent, f".{glob.escape(path.name)}.????????")
         yield temporary
         _flush(temporary)
         if path.is_dir():
@@ -495,14 +493,6 @@ def _replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
         elif temporary.exists():
             temporary.unlink()
-
-
-def _sweep(path: Path) -> None:
-    """Remove what a kill left of earlier tries; what is a day old, nobody is writing any more."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.????????"):
-        with contextlib.suppress(FileNotFoundError):  # another program's, which has its name by now
-            if time.time() - left.stat().st_mtime > DAY:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _flush(path: Path) -> None:

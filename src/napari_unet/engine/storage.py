@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from .errors import LibraryError
 
 DAY = 86_400
+"""Seconds after which an unfinished file is nobody's."""
 
 
 def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
@@ -21,7 +23,7 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
+        sweep(path.parent, f".*{path.suffix}.????????")
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         with open(temporary, "xb") as file:  # not tempfile: the umask decides who may read it
             file.write(content)
@@ -44,12 +46,12 @@ def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
         ) from error
 
 
-def _sweep(path: Path) -> None:
+def sweep(folder: Path, pattern: str) -> None:
     """Remove what a kill left of earlier tries; what is a day old, nobody is writing any more."""
-    for left in path.parent.glob(f".*{path.suffix}.????????"):
+    for left in folder.glob(pattern):
         with suppress(FileNotFoundError):  # another program's, which has its name by now
             if time.time() - left.stat().st_mtime > DAY:
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _name(temporary: Path, path: Path, new: bool) -> None:
