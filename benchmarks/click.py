@@ -7,7 +7,8 @@ error region that lies farthest from its boundary, the image's border counted as
 20 clicks. NoC@85 and NoC@90 are the mean numbers of clicks to those IoUs (20 where they are not reached: a failure).
 
 "click, begun with nuclei" is what a user has who pressed Segment before: the automatic object under the first click
-starts the mask.
+starts the mask. "click, learning" (with --learning) is a user who does all objects of a set one after the other: each
+teaches the model as it stands when the robot stops, before the next is clicked.
 
 Peers, from the same robot's clicks: scikit-image's flood fill (tolerance tuned for each set on other objects of it),
 and its random walker (default beta, a crop of 192 pixels, whose border is background).
@@ -25,7 +26,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ from skimage.segmentation import flood, random_walker
 
 if TYPE_CHECKING:
     from napari_unet import ClickSegmenter
+    from napari_unet.engine.adaptation import Learned
 
 REPOSITORY = Path(__file__).parent.parent
 MOST_CLICKS = 20
@@ -221,6 +223,34 @@ def begun_with(segmenter: ClickSegmenter, automatic: Plane) -> Method:
     return answer
 
 
+class Learning:
+    """The segmenter as the window uses it: each object that is accepted teaches it, before the next is clicked."""
+
+    def __init__(self, segmenter: ClickSegmenter) -> None:
+        self.segmenter = segmenter
+        self.seconds: list[float] = []
+        self.learned: Learned | None = None
+        self.automatic: Plane | None = None
+        """What a model saw in the image before: the object under the first click starts the mask."""
+        self._first: tuple[int, int] = (0, 0)
+        self._mask: Mask | None = None
+
+    def __call__(self, clicks: Clicks, previous: Mask | None) -> Mask:
+        """Answer, and keep the answer."""
+        self._first = clicks[0][0]
+        method = self.segmenter.segment if self.automatic is None else begun_with(self.segmenter, self.automatic)
+        self._mask = method(clicks, previous)
+        return self._mask
+
+    def accept(self) -> None:
+        """Learn the object that was clicked last, as it is: the robot gave up, or it is good."""
+        assert self._mask is not None
+        began = time.process_time()
+        self.segmenter.accept(self._mask, (self._first,))
+        *_, self.learned = self.segmenter.learn()
+        self.seconds.append(time.process_time() - began)
+
+
 # --- the peers --------------------------------------------------------------------------------------------------------
 
 
@@ -333,6 +363,7 @@ def main() -> None:
     parser.add_argument(
         "--peer-objects", type=int, default=40, help="the peers, which are slow, see only the first ones"
     )
+    parser.add_argument("--learning", action="store_true", help="play once more, learning from each accepted object")
     parser.add_argument("--seed", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="write the numbers here too")
@@ -366,6 +397,11 @@ def main() -> None:
         rounds: dict[str, list[Round]] = {"click": []}
         if name in NUCLEI:
             rounds["click, begun with nuclei"] = []
+        learners: dict[str, Learning] = {}
+        if options.learning:
+            ways = [way for way in rounds if way.startswith("click")]
+            learners = {f"{way}, learning": Learning(ClickSegmenter(options.model, device="cpu")) for way in ways}
+            rounds |= {way: [] for way in learners}
         if options.peer_objects:
             tolerance = tuned(others)
             rounds |= {f"flood fill ({tolerance:g})": [], "random walker": []}
@@ -377,6 +413,11 @@ def main() -> None:
             if name in NUCLEI:
                 automatic = nu.segment(thing.image, "nuclei", device="cpu")
                 rounds["click, begun with nuclei"].append(play(begun_with(segmenter, automatic), thing.truth))
+            for way, learning in learners.items():
+                learning.segmenter.set_image(thing.image)
+                learning.automatic = automatic if "nuclei" in way else None
+                rounds[way].append(play(learning, thing.truth))
+                learning.accept()
             if number < options.peer_objects:
                 rounds[f"flood fill ({tolerance:g})"].append(play(flood_fill(thing.image, tolerance), thing.truth))
                 rounds["random walker"].append(play(walker(thing.image), thing.truth))
@@ -386,6 +427,11 @@ def main() -> None:
             results[name][method] = {"objects": len(played)} | row
             values = (f"{row[c]:.0f}" if c.startswith(("failed", "ms")) else f"{row[c]:.2f}" for c in columns)
             print(f"| {name} | {method} | {len(played)} | " + " | ".join(values) + " |", flush=True)
+        for way, learning in learners.items():
+            assert learning.learned is not None
+            facts = asdict(learning.learned) | {"CPU s an object": statistics.median(learning.seconds)}
+            results[name][way] |= facts
+            print(f"  {way}: " + ", ".join(f"{k} {v:.3g}" for k, v in facts.items() if v is not None), flush=True)
     for name in ("lightsheet_nuclei_3d", "plant_nuclei_3d"):
         if (data / name).is_dir():
             row = through_slices(segmenter, data / name, options.objects // 2, options.seed)

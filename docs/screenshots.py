@@ -137,6 +137,8 @@ def clicking(viewer: napari.Viewer, dock: UNetDock) -> None:
     save(viewer, "click-3-preview")
     tool.accept()
     save(viewer, "click-4-accepted")
+    wait(lambda: "Taught by 4" in tool.teaching.sentence())
+    save(viewer, "click-5-taught")
 
 
 def batching(viewer: napari.Viewer, dock: UNetDock) -> None:

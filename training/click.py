@@ -18,8 +18,7 @@ lines, tilings with membranes, rings, nested and porous shapes, in many contrast
 written beside this script. The first three legs had neither the nuclei nor the cells with arms, and none in transmitted
 light or fluorescence.
 
-Clicks are simulated as in Sofiiuk et al. 2021: a first one inside the object, then, up to five times, one in the
-largest error of the network's own answer, which becomes the mask channel. Some patches start from a spoilt truth
+Clicks are simulated by `napari_unet.engine.prompts`, up to five corrections each. Some patches start from a spoilt truth
 instead: that is what the prediction of an automatic model looks like. Starting from the features of `nuclei` (trained
 on a part of the same data) the loss reaches after 200 steps what it does not reach in 1100 from random weights.
 """
@@ -30,26 +29,23 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from recipe import USIIGACI_HELD_OUT, digest, models_of, normalise, read_grey, rows_there
-from scenes import Grey, Labels, blobs, branches, nuclei, pores, rings, rods, scene, smooth_noise, spread, tiling
+from scenes import blobs, branches, nuclei, pores, rings, rods, scene, smooth_noise, spread, tiling
 from scipy import ndimage
 from skimage.io import imread
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from napari_unet.engine.augment import gaussian
 from napari_unet.engine.card import ModelCard, UNetSpec
-from napari_unet.engine.click import CHANNELS, SIZE, draw_disk
-from napari_unet.engine.image import mirrored
 from napari_unet.engine.model import Model, load_model_file, new_model, save_model
+from napari_unet.engine.prompts import CHANNELS, SIZE, Picture, begin, converse, correct, draw_disk, view, weights
 from napari_unet.engine.settings import TrainSettings
 from napari_unet.engine.training import optimise
 from napari_unet.engine.unet import UNet
@@ -77,79 +73,15 @@ ROUNDS = (0.4, 0.25, 0.15, 0.1, 0.06, 0.04)
 """Probabilities of 0, 1, 2 and more simulated corrections."""
 SPOILT = 0.2
 """Part of the patches that start from a spoilt truth."""
-RING = 9
-"""Width of the window (max filter) whose ring around an object counts as much as the object."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Source:
-    """An image, its objects, and where each lies."""
-
-    stack: NDArray[np.float16]
-    labels: Labels
-    boxes: NDArray[np.int64]
-    """(n, 5): label, top, left, bottom, right."""
-
-
-def source(grey: Grey, labels: Labels, smallest: int = SMALLEST_AREA) -> Source:
-    """Find the objects of an image."""
-    areas = np.bincount(labels.ravel())
-    boxes = [
-        (label, box[0].start, box[1].start, box[0].stop, box[1].stop)
-        for label, box in enumerate(ndimage.find_objects(labels), start=1)
-        if box is not None and areas[label] >= smallest and areas[label] < 0.7 * labels.size
-    ]
-    return Source(grey[None].astype(np.float16), labels, np.array(boxes, dtype=np.int64).reshape(-1, 5))
-
-
-def drawn(rng: np.random.Generator) -> Source:
+def drawn(rng: np.random.Generator) -> Picture:
     """Return one drawn scene."""
     picture, labels = scene(rng, DRAWN_KINDS, TRANSMITTED, GLOWING)
     if rng.random() < 0.15:  # what is between the objects is an object too
         gaps = ndimage.label(labels == 0)[0]
         labels = np.where(labels > 0, labels, gaps + labels.max()).astype(np.int32)
-    return source(picture, labels, 30)
-
-
-def mirrored_patch(stack: NDArray[Any], center: tuple[int, ...], half: tuple[int, ...]) -> NDArray[Any]:
-    """Return the ``2 half + 1`` pixels around `center` of ``(c, h, w)``, mirrored beyond the border."""
-    index = [mirrored(m - h, m + h + 1, n) for m, h, n in zip(center, half, stack.shape[1:], strict=True)]
-    return stack[(slice(None), *np.ix_(*index))]
-
-
-def inner_point(mask: NDArray[np.bool_], rng: np.random.Generator, exact: float) -> tuple[float, float] | None:
-    """Return a point of a mask: its innermost one with probability `exact`, else any, the deeper the likelier.
-
-    Computed at half the resolution, which is quick and as exact as a hand.
-    """
-    half = mask.reshape(SIZE // 2, 2, SIZE // 2, 2).mean((1, 3)) >= 0.5
-    if not half.any():
-        places = np.flatnonzero(mask)
-        if not len(places):
-            return None
-        y, x = divmod(int(places[rng.integers(len(places))]), SIZE)
-        return float(y), float(x)
-    distance = ndimage.distance_transform_edt(np.pad(half, 1))[1:-1, 1:-1]
-    if rng.random() < exact:
-        index = int(distance.argmax())
-    else:
-        odds = distance.ravel() ** rng.uniform(0.3, 2)
-        index = int(np.searchsorted(np.cumsum(odds), rng.random() * odds.sum()))
-    y, x = divmod(min(index, half.size - 1), SIZE // 2)
-    return float(2 * y + rng.integers(2)), float(2 * x + rng.integers(2))
-
-
-def largest_error(answer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], bool] | None:
-    """Return the largest connected error, and whether it is something missing."""
-    best: tuple[int, NDArray[np.bool_], bool] | None = None
-    for missing, wrong in ((True, truth & ~answer), (False, answer & ~truth)):
-        pieces, count = ndimage.label(wrong)
-        if count:
-            sizes = np.bincount(pieces.ravel())
-            sizes[0] = 0
-            if best is None or sizes.max() > best[0]:
-                best = (int(sizes.max()), pieces == sizes.argmax(), missing)
-    return None if best is None else (best[1], best[2])
+    return Picture.of(picture, labels, 30)
 
 
 def spoilt(truth: NDArray[np.bool_], others: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -171,10 +103,10 @@ def spoilt(truth: NDArray[np.bool_], others: NDArray[np.bool_], rng: np.random.G
 class Patches(IterableDataset[tuple[Tensor, NDArray[np.bool_]]]):
     """Batches of patches with one object each and a first click on it: all that needs no network, made beside it."""
 
-    def __init__(self, sources: list[list[Source]], seed: int, batch: int) -> None:
+    def __init__(self, sources: list[list[Picture]], seed: int, batch: int) -> None:
         self._real, self._batch = sources, batch
         self._rng = np.random.default_rng(seed)
-        self._drawn: list[Source] = []
+        self._drawn: list[Picture] = []
 
     def __iter__(self) -> Iterator[tuple[Tensor, NDArray[np.bool_]]]:
         rng = self._rng
@@ -189,13 +121,11 @@ class Patches(IterableDataset[tuple[Tensor, NDArray[np.bool_]]]):
 
     def _fill(self, pixels: Tensor) -> NDArray[np.bool_]:
         """Draw one patch and its first click into ``(CHANNELS, SIZE, SIZE)``; returns the object."""
-        rng, click = self._rng, None
-        while click is None:
-            grey, truth, others = self._patch()
-            click = self._first_click(truth)
-        pieces, count = ndimage.label(truth)
-        truth = pieces == pieces[int(click[0]), int(click[1])] if count > 1 else truth
-        pixels[0] = changed(grey[None], rng)[0]
+        rng, begun = self._rng, None
+        while begun is None:
+            grey, truth, others = view(self._picture(), rng)
+            begun = begin(grey, truth, changed, rng)
+        pixels[:], truth, click = begun
         if rng.random() < SPOILT:
             guess = spoilt(truth, others, rng)
             pixels[3] = torch.from_numpy(guess.astype(np.float32))
@@ -204,56 +134,14 @@ class Patches(IterableDataset[tuple[Tensor, NDArray[np.bool_]]]):
         draw_disk(pixels[1].numpy(), click)
         return truth
 
-    def _patch(self) -> tuple[Tensor, NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return grey, the object, and its neighbours, turned and zoomed at random."""
+    def _picture(self) -> Picture:
+        """Return a drawn or photographed picture that has objects."""
         rng = self._rng
         while True:
             chosen = self._drawn if rng.random() < SYNTHETIC else self._real[rng.integers(len(self._real))]
             picture = chosen[rng.integers(len(chosen))]
             if len(picture.boxes):
-                break
-        label, top, left, bottom, right = (int(v) for v in picture.boxes[rng.integers(len(picture.boxes))])
-        extent = max(bottom - top, right - left)
-        # most objects are seen as the zoom will show them, some as they meet the first window
-        seen = rng.uniform(0.3, 0.85) if rng.random() < 0.65 else np.exp(rng.uniform(np.log(0.07), np.log(1.4)))
-        zoom = float(np.clip(SIZE * seen / extent, 0.25, 4))
-        angle = rng.uniform(-np.pi, np.pi) if rng.random() < 0.7 else rng.integers(4) * np.pi / 2
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-        matrix = turn @ np.diag(rng.choice([-1.0, 1.0], 2) * np.exp(rng.normal(0, 0.08, 2))) / zoom
-        room = max(0.0, SIZE - extent * zoom) / 2 if rng.random() < 0.5 else 8.0
-        jitter = rng.uniform(-room, room, 2) / zoom
-        center = (int((top + bottom) / 2 + jitter[0]), int((left + right) / 2 + jitter[1]))
-        ticks = torch.linspace(-(SIZE - 1) / 2, (SIZE - 1) / 2, SIZE)
-        grid = torch.stack(torch.meshgrid(ticks, ticks, indexing="ij"), dim=-1) @ torch.from_numpy(matrix.T).float()
-        if rng.random() < 0.3:
-            coarse = torch.from_numpy(rng.normal(0, 4 / zoom, (1, 2, 4, 4))).float()
-            grid += F.interpolate(coarse, (SIZE, SIZE), mode="bicubic", align_corners=True)[0].movedim(0, -1)
-        half = tuple(int(np.ceil(float(grid[..., d].abs().max()))) + 1 for d in range(2))
-        cut = torch.from_numpy(mirrored_patch(picture.stack, center, half))[None].float()
-        ids = mirrored_patch(picture.labels[None], center, half)[0]
-        mine = torch.from_numpy(np.stack([ids == label, (ids > 0) & (ids != label)]).astype(np.float32))[None]
-        if zoom < 0.75:
-            cut = gaussian(cut[0], 0.45 / zoom)[None]
-        where = (grid / torch.tensor(half, dtype=torch.float32)).flip(-1)[None]
-        grey = F.grid_sample(cut, where, mode="bilinear", align_corners=True, padding_mode="border")[0, 0]
-        masks = F.grid_sample(mine, where, mode="bilinear", align_corners=True, padding_mode="border")[0] > 0.5
-        return grey, masks[0].numpy(), masks[1].numpy()
-
-    def _first_click(self, truth: NDArray[np.bool_]) -> tuple[float, float] | None:
-        if np.count_nonzero(truth) < 12:
-            return None
-        click = inner_point(truth, self._rng, 0.5)
-        return click if click is not None and truth[int(click[0]), int(click[1])] else None
-
-
-def correct(pixels: Tensor, answer: NDArray[np.bool_], truth: NDArray[np.bool_], rng: np.random.Generator) -> bool:
-    """Add a click in the largest error of an answer; returns whether there was one."""
-    error = largest_error(answer, truth)
-    point = inner_point(error[0], rng, 0.5) if error is not None else None
-    if error is None or point is None:
-        return False
-    draw_disk(pixels[1 if error[1] else 2].numpy(), point)
-    return True
+                return picture
 
 
 class ClickSampler:
@@ -267,23 +155,9 @@ class ClickSampler:
         """Return pixels (grey, clicks, mask so far), targets and weights, each ``(n, ·, SIZE, SIZE)``."""
         pixels, truths = next(self._patches)
         truths = np.asarray(truths)
-        self._rounds(network, pixels, truths)
+        converse(network, pixels, truths, self._rng.choice(len(ROUNDS), len(pixels), p=ROUNDS), self._rng)
         target = torch.from_numpy(truths.astype(np.float32))[:, None]
         return pixels, target, weights(target)
-
-    @torch.no_grad()
-    def _rounds(self, network: UNet, pixels: Tensor, truths: NDArray[np.bool_]) -> None:
-        """Let the network answer, correct it, and hand its answer back as the mask so far."""
-        rounds = self._rng.choice(len(ROUNDS), len(pixels), p=ROUNDS)
-        device = next(network.parameters()).device
-        network.eval()
-        for done in range(int(rounds.max(initial=0))):
-            on = np.flatnonzero(rounds > done)
-            answers = (network(pixels[on].to(device))[:, 0] > 0).cpu().numpy()
-            for i, answer in zip(on, answers, strict=True):
-                pixels[i, 3] = torch.from_numpy(answer.astype(np.float32))
-                correct(pixels[i], answer, truths[i], self._rng)
-        network.train()
 
 
 class HalfUNet(UNet):
@@ -317,23 +191,10 @@ def changed(grey: Tensor, rng: np.random.Generator) -> Tensor:
     return grey.clamp(-1, 4)
 
 
-def weights(target: Tensor) -> Tensor:
-    """Return how much each pixel counts.
-
-    The object and a ring around it count 1, so that the boundary lands in the middle; what lies further counts so much
-    less that it does not outweigh the object. Small objects count a little more.
-    """
-    ring = F.max_pool2d(target, RING, stride=1, padding=RING // 2) - target
-    far = 1 - target - ring
-    mass, near_mass, far_mass = (x.sum((1, 2, 3), keepdim=True) for x in (target, ring, far))
-    beyond = ((mass - near_mass).clamp(min=0) / far_mass.clamp(min=1)).clamp(min=0.05, max=1)
-    return (target + ring + beyond * far) * (1000 / mass.clamp(min=60)).sqrt().clamp(max=3)
-
-
 # --- data and training ------------------------------------------------------------------------------------------------
 
 
-def photographs(data: Path, ledger: list[dict[str, object]]) -> Iterator[list[Source]]:
+def photographs(data: Path, ledger: list[dict[str, object]]) -> Iterator[list[Picture]]:
     """Yield the sources of each data set, and write down what was used."""
     nuclei = json.loads((HERE / "nuclei_ledger.json").read_text())["images"]
     kept_out = {entry["image"] for entry in nuclei if entry["held_out"]}
@@ -349,12 +210,12 @@ def photographs(data: Path, ledger: list[dict[str, object]]) -> Iterator[list[So
                 continue
             labels = imread(mask).astype(np.int32)
             if labels.ndim == 2:
-                sources.append(source(normalise(read_grey(image), (1.0, 99.8)), labels))
+                sources.append(Picture.of(normalise(read_grey(image), (1.0, 99.8)), labels, SMALLEST_AREA))
             else:
                 volume = normalise(imread(image).astype(np.float32), (1.0, 99.8))
                 every = max(1, len(volume) // 16)
                 for plane, truth in zip(volume[::every], labels[::every], strict=True):
-                    sources.append(source(plane, truth))
+                    sources.append(Picture.of(plane, truth, SMALLEST_AREA))
         yield [s for s in sources if len(s.boxes)]
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .engine.batch import BatchPlan, BatchReport, Outcome
     from .engine.card import ModelCard
+    from .engine.click import ClickSegmenter
     from .engine.comparison import Comparison
     from .engine.image import Image
     from .engine.inference import Segmented
@@ -336,6 +337,12 @@ def click(
     not_at: Annotated[
         list[str] | None, typer.Option(metavar="Y,X", help="A pixel that is not of it; may be given several times.")
     ] = None,
+    learn_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LABELS", help="Objects of this image that are right: they are learned first, one by one."
+        ),
+    ] = None,
     axes: Annotated[str | None, typer.Option(help="What the axes are, such as CYX; else read or guessed.")] = None,
     channel: Annotated[int | None, typer.Option(help="Which channel to look at, counted from 0.")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:N, mps or cpu.")] = "auto",
@@ -352,6 +359,8 @@ def click(
     opened = open_image(image, axes=axes)
     segmenter = ClickSegmenter(device=device)
     segmenter.set_image(opened, channel=channel)
+    if learn_from:
+        print(_learned(segmenter, _read_labels(learn_from)[0]), file=sys.stderr)
     mask = None
     for count in range(1, len(clicks) + 1):  # as in the window, each builds on the answer before
         mask = segmenter.segment(clicks[:count], mask if mask is not None and mask.any() else None)
@@ -361,6 +370,26 @@ def click(
     print(out)
     if not mask.any():
         _complain("The mask is empty, for nothing stands out at the click: click on the middle of an object.")
+
+
+def _learned(segmenter: ClickSegmenter, labels: NDArray[np.integer]) -> str:
+    """Teach a segmenter the objects of its image, as the window does; returns what to say."""
+    import numpy as np
+
+    from .engine.adaptation import Learned
+
+    sentence, values = "There is no object to learn from.", np.unique(labels[labels > 0])
+    draw, close = _progress("learning", "objects")
+    try:
+        for number, value in enumerate(values):
+            draw(number, len(values))
+            segmenter.accept(labels == value)
+            *_, learned = segmenter.learn()
+            assert isinstance(learned, Learned)
+            sentence = learned.sentence()
+    finally:
+        close()
+    return sentence
 
 
 def _point(text: str, option: str) -> tuple[float, float]:

@@ -8,11 +8,12 @@ import pytest
 import napari_unet
 from napari_unet.engine import click
 from napari_unet.engine.card import ModelCard, UNetSpec
-from napari_unet.engine.click import CHANNELS, SIZE, Click, ClickSegmenter, Window, innermost, merge, next_window
+from napari_unet.engine.click import Click, ClickSegmenter, Window, innermost, merge, next_window
 from napari_unet.engine.errors import InvalidImage, InvalidModel, InvalidSettings
 from napari_unet.engine.image import Image
 from napari_unet.engine.library import SHIPPED
 from napari_unet.engine.model import Model, new_model
+from napari_unet.engine.prompts import CHANNELS, SIZE, draw_disk
 
 needs_weights = pytest.mark.skipif(
     not (SHIPPED / "click.safetensors").exists(), reason="the weights of the model `click` are not in this checkout"
@@ -104,7 +105,7 @@ def test_a_window_knows_where_the_network_sees_a_pixel() -> None:
 
 def test_a_click_is_a_disk() -> None:
     channel = np.zeros((SIZE, SIZE), dtype=np.float32)
-    click.draw_disk(channel, (40, 50))
+    draw_disk(channel, (40, 50))
     assert (channel[40, 53], channel[40, 54], channel.sum()) == (1, 0, 29)
 
 

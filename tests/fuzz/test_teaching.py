@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_unet.engine.card import ModelCard, UNetSpec
-from napari_unet.engine.click import CHANNELS, ClickSegmenter
+from napari_unet.engine.click import ClickSegmenter
 from napari_unet.engine.errors import NapariUnetError
 from napari_unet.engine.image import Image
 from napari_unet.engine.lesson import Lesson, teach
 from napari_unet.engine.model import new_model
+from napari_unet.engine.prompts import CHANNELS
 from napari_unet.engine.settings import TrainSettings
 from napari_unet.engine.strokes import Strokes
 from napari_unet.engine.training import Trained

@@ -13,6 +13,7 @@ from qtpy.QtCore import QPoint
 
 from napari_unet.engine.library import SHIPPED
 from napari_unet.plugin.correcting import DELETE, SPLIT
+from napari_unet.plugin.teaching import NOTHING_YET
 from napari_unet.samples import load
 
 from .conftest import LONG, settle
@@ -76,12 +77,17 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return np.count_nonzero(a & b) / np.count_nonzero(a | b)
 
 
+def largest(count: int) -> list[int]:
+    """The largest nuclei in the middle of the sample, which the window shows whole."""
+    truth = load("nuclei")[1]
+    values, sizes = np.unique(truth[100:400, 200:450], return_counts=True)
+    return [int(v) for v in values[np.argsort(-sizes)] if v][:count]
+
+
 def nucleus() -> tuple[np.ndarray, tuple[float, float]]:
     """A large nucleus of the sample in the middle of the image, and a point in it."""
     truth = load("nuclei")[1]
-    sizes = np.bincount(truth.ravel())
-    inside = [v for v in np.unique(truth) if v and (np.argwhere(truth == v).min(0) > 40).all()]
-    value = max(inside, key=lambda v: sizes[v])
+    (value,) = largest(1)
     return truth == value, tuple(np.argwhere(truth == value).mean(0))
 
 
@@ -99,6 +105,23 @@ def test_one_click_one_object(window, tool, press, qtbot) -> None:
     assert overlap(results(window)[0].data > 0, truth) > 0.7
     press.keys("ctrl+z")
     qtbot.waitUntil(lambda: not results(window)[0].data.any(), timeout=LONG)
+
+
+def test_accepted_objects_teach_the_tool_and_what_it_learned_is_forgotten_by_a_button(
+    window, dock, tool, press, mouse, qtbot, monkeypatch
+) -> None:
+    monkeypatch.setattr("napari_unet.engine.click.STEPS", 1)
+    panel = dock.panels.currentWidget()
+    truth = load("nuclei")[1]
+    for number, value in enumerate(largest(2), start=1):
+        press(tuple(np.argwhere(truth == value).mean(0)))
+        qtbot.waitUntil(lambda: answered(tool), timeout=LONG)
+        press.keys("Return")
+        qtbot.waitUntil(lambda count=number: f"{count} object" in panel.learned.text(), timeout=LONG)
+    assert panel.learned.text().startswith("Taught by 2 objects")
+    mouse(panel.forget)
+    qtbot.waitUntil(lambda: panel.learned.text() == NOTHING_YET, timeout=LONG)
+    assert results(window)[0].data.max() == 2
 
 
 @pytest.mark.parametrize(("button", "key"), [(3, ""), (1, "ctrl"), (1, "alt")])

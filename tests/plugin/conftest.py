@@ -9,8 +9,8 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_unet.engine.card import ModelCard, UNetSpec
-from napari_unet.engine.click import CHANNELS
 from napari_unet.engine.model import new_model
+from napari_unet.engine.prompts import CHANNELS
 from napari_unet.plugin.click_tool import ClickTool
 from napari_unet.plugin.session import Message, Session
 
@@ -70,11 +70,17 @@ def clicks() -> Stepwise:
 
 
 @pytest.fixture
-def tool(session: Session, clicks: Stepwise, flood: Flood) -> Iterator[ClickTool]:
+def lessons() -> Stepwise:
+    """The starter of the jobs that learn."""
+    return Stepwise()
+
+
+@pytest.fixture
+def tool(session: Session, clicks: Stepwise, lessons: Stepwise, flood: Flood) -> Iterator[ClickTool]:
     spec = UNetSpec(in_channels=CHANNELS, out_channels=1, channels=(2,))
     session.library.add(new_model(ModelCard("click", "click", spec)))
     session.choose_model(session.library.find("objects"))
-    made = ClickTool(session, clicks, lambda entry, device: flood)
+    made = ClickTool(session, clicks, lambda entry, device: flood, lessons)
     yield made
     made.close()
 

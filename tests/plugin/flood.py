@@ -9,8 +9,13 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from napari_unet.engine.adaptation import Learned
+from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.click import SliceDone
 from napari_unet.engine.image import Image
+from napari_unet.engine.model import new_model
+from napari_unet.engine.prompts import CHANNELS
+from napari_unet.engine.training import StepDone
 from napari_unet.plugin.click_tool import ClickTool
 
 
@@ -21,10 +26,28 @@ class Flood:
         self.images: list[NDArray[Any]] = []
         self.priors: list[NDArray[np.bool_] | None] = []
         self.error: Exception | None = None
+        self.accepted: list[tuple[NDArray[np.bool_], object]] = []
+        self.learned = 0
+        self.scores: tuple[float | None, float | None] = (None, None)
+        self.model = new_model(
+            ModelCard("click", "click", UNetSpec(in_channels=CHANNELS, out_channels=1, channels=(2,)))
+        )
 
     def set_image(self, image: Image) -> None:
         pixels = np.asarray(image.array[...])
         self.images.append(pixels.mean(axis=-1) if image.rgb else pixels)
+
+    def clear_image(self) -> None:
+        self.images.clear()
+
+    def accept(self, mask, click=None, image=None) -> None:
+        self.accepted.append((mask, click))
+
+    def learn(self):
+        for step in (1, 2):
+            yield StepDone(step, 2, 0.1, 0.0)
+        self.learned = len(self.accepted)
+        yield Learned(self.learned, *self.scores)
 
     def segment(self, clicks, previous=None, prior=None):
         if self.error is not None:
@@ -62,7 +85,7 @@ def squares() -> NDArray[np.float32]:
 def click(tool: ClickTool, *world: float, positive: bool = True) -> None:
     """Click, and wait for the answer."""
     tool.click(world, positive)
-    if tool._start.running:
+    while tool._start.running:
         tool._start.finish()
 
 

@@ -22,6 +22,7 @@ from napari_unet.plugin.choice import NO_IMAGE
 from napari_unet.plugin.click_tool import IDLE, KEY, LOOKING, NOTHING, PAINTING, PENDING, ClickTool
 from napari_unet.plugin.correcting import DELETE, FILL, LARGEST, MERGE, SPLIT
 
+from .fakes import Stepwise
 from .flood import click, preview, result, squares
 
 # --- one click, one object --------------------------------------------------------------------------------------------
@@ -698,7 +699,7 @@ def test_closing_leaves_nothing_behind(viewer, session, clicks, flood, tool) -> 
         return [*(len(e.callbacks) for e in emitters), len(session.changed), *(list(x) for x in lists)]
 
     before = traces()
-    made = ClickTool(session, clicks, lambda entry, device: flood)
+    made = ClickTool(session, clicks, lambda entry, device: flood, Stepwise())
     made.switch(True)
     clicks.finish()
     for active in (image, labels):

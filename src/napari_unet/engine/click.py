@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,21 +25,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch.nn import functional as F
 
+from .adaptation import MOST_STEPS, SMALLEST_AREA, STEPS, Adaptation, Learned
 from .errors import InvalidImage, InvalidModel, InvalidSettings
-from .execution import Executor, pick_device
+from .execution import Executor, device_errors, pick_device
 from .image import ArrayLike, Image, Item
 from .inference import Normalisation
 from .library import Library
 from .model import Model
+from .prompts import CHANNELS, RADIUS, SIZE, Mask, draw_disk, reach
+from .training import StepDone
 
-Mask = NDArray[np.bool_]
-
-CHANNELS = 4
-"""Grey, positive clicks, negative clicks, mask so far."""
-SIZE = 128
-"""Edge, in pixels, of what the network sees."""
-RADIUS = 3
-"""Radius of a click's disk in what the network sees."""
 FLIPS = ((), (-1,), (-2,), (-2, -1))
 """A single window is seen four times, mirrored along these axes, and the answers are averaged."""
 SCALES = (32, 48, 72, 108, 160, 240, 360, 540)
@@ -69,6 +65,8 @@ MOST_GROWTH = 2.5
 """An object ends where its area changes from one slice to the next by more than this factor."""
 LEAST_CONTRAST = 0.35
 """An object ends where its contrast falls below this part of its contrast in the first slice."""
+JUDGES = 10
+"""The taught model answers if one click finds more with it than without it, on so many of the newest objects."""
 
 
 class Click(NamedTuple):
@@ -150,8 +148,20 @@ class _Plane:
     scale: Normalisation | None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Accepted:
+    """An object that is to be learned, and where a user clicks on it first."""
+
+    plane: _Plane
+    mask: Mask
+    point: tuple[int, int]
+    around: tuple[slice, slice]
+    grey: NDArray[np.float32]
+    """The normalised pixels around it."""
+
+
 class ClickSegmenter:
-    """Cuts out one object from a few clicks.
+    """Cuts out one object from a few clicks, and learns from those that its user accepts.
 
     Parameters
     ----------
@@ -170,6 +180,8 @@ class ClickSegmenter:
     >>> segmenter.set_image(image)
     >>> mask = segmenter.segment([Click((40, 52))])
     >>> mask = segmenter.segment([Click((40, 52)), Click((61, 50), positive=False)], previous=mask)
+    >>> segmenter.accept(mask)
+    >>> *_, learned = segmenter.learn()
     """
 
     def __init__(self, model: Model | str = "click", device: str = "auto") -> None:
@@ -178,8 +190,15 @@ class ClickSegmenter:
         spec = model.card.spec
         if model.card.task != "click" or spec.dims != 2 or spec.in_channels != CHANNELS:
             raise InvalidModel(f"The model {model.card.name!r} does not answer clicks: choose one of the task 'click'.")
-        self.model = model
-        self._executor = Executor(model.network, pick_device(device))
+        self.model = self._start = model
+        self._device = pick_device(device)
+        self._executor = self._untaught = Executor(model.network, self._device)
+        self._taught: Executor | None = None
+        self._adaptation: Adaptation | None = None
+        self._accepted: list[_Accepted] = []
+        self._judged: deque[tuple[float, float]] = deque(maxlen=JUDGES)
+        self._objects = 0
+        self._learned = Learned(0, None, None)
         self._plane: _Plane | None = None
 
     def set_image(self, image: Image | ArrayLike, *, channel: int | None = None) -> None:
@@ -198,6 +217,10 @@ class ClickSegmenter:
             If it is empty, has more than one plane, or holds NaN or infinite values.
         """
         self._plane = self._prepare(image, channel)
+
+    def clear_image(self) -> None:
+        """Let go of the image."""
+        self._plane = None
 
     def segment(
         self,
@@ -233,7 +256,82 @@ class ClickSegmenter:
         """
         if self._plane is None:
             raise InvalidImage("There is no image to click on: call set_image first.")
-        return self._answer(self._plane, clicks, previous, prior)
+        return self._answer(self._executor, self._plane, clicks, previous, prior)
+
+    def accept(
+        self,
+        mask: NDArray[Any],
+        click: Click | tuple[Any, ...] | None = None,
+        image: Image | ArrayLike | None = None,
+    ) -> None:
+        """Say that a mask is an object of the image, for the next `learn`; takes milliseconds.
+
+        Parameters
+        ----------
+        mask
+            bool ``(h, w)``; one that is empty, or tiny, or on a constant background has no part.
+        click
+            The first click on it, to judge the models by; None: its innermost point.
+        image
+            The image, as in `set_image`; None: the one that was set. The next clicks are on that one in any case.
+
+        Raises
+        ------
+        InvalidSettings
+            If the click is outside the image.
+        InvalidImage
+            If there is no image, the mask does not fit it, or pixels near it hold NaN or infinite values.
+        """
+        plane = self._plane if image is None else self._prepare(image, None)
+        if plane is None:
+            raise InvalidImage("There is no image to learn from: call set_image first.")
+        mask = _fitting(mask, plane.item.shape)
+        if plane.scale is None or np.count_nonzero(mask) < SMALLEST_AREA:
+            return
+        point = innermost(mask) if click is None else _pixel(click, mask.shape)
+        around = _box(mask, reach(max(s.stop - s.start for s in _box(mask))))
+        self._accepted.append(_Accepted(plane, mask.copy(), point, around, plane.scale(plane.item.read(around))[0]))
+
+    def learn(self) -> Generator[StepDone | Learned, None, None]:
+        """Learn the objects that were accepted; yields after each gradient step, and `Learned` at the end.
+
+        The taught model answers from then on if, on the newest objects, one click finds more with it than without it,
+        each judged before it was learned; else the untaught one does. It may run in one thread while `segment` answers
+        in another.
+
+        Raises
+        ------
+        OutOfMemory, DeviceError
+        """
+        if self._adaptation is None:
+            self._adaptation = Adaptation(self._start, self._device)
+        steps = 0
+        while self._accepted:
+            accepted = self._accepted.pop(0)
+            if self._taught is not None:
+                untaught, taught = (self._after_one_click(e, accepted) for e in (self._untaught, self._taught))
+                self._judged.append((untaught, taught))
+            self._adaptation.add(accepted.grey, accepted.mask[accepted.around])
+            self._objects += 1
+            steps = min(steps + STEPS, MOST_STEPS)
+        if steps:
+            with device_errors(self._device):
+                yield from self._adaptation.steps(steps)
+                model = self._adaptation.model
+                self._taught = Executor(model.network, self._device)
+            scores = [float(mean) for mean in np.mean(self._judged, axis=0)] if self._judged else [None, None]
+            self._learned = Learned(self._objects, scores[1], scores[0])
+            facts = {"objects": self._objects, "untaught": scores[0], "taught": scores[1]}
+            card = self._start.card.with_(parent=self._start.card.identity, training=facts, created="", content_hash="")
+            better = self._learned.better
+            self.model = Model(card, model.network) if better else self._start
+            self._executor = self._taught if better else self._untaught
+        yield self._learned
+
+    def _after_one_click(self, executor: Executor, accepted: _Accepted) -> float:
+        """Return the intersection over union of an object with what one click finds."""
+        found = self._answer(executor, accepted.plane, [Click(accepted.point)], None, None)
+        return np.count_nonzero(found & accepted.mask) / np.count_nonzero(found | accepted.mask)
 
     def extend(self, volume: ArrayLike, mask: NDArray[Any], z: int, *, axis: int = 0) -> Iterator[SliceDone]:
         """Follow an object from slice `z` through a stack, first up, then down; yields each slice that still holds it.
@@ -272,7 +370,7 @@ class ClickSegmenter:
             now = start
             for k in range(z + step, depth if step == 1 else -1, step):
                 there = _Plane(self._prepare(plane(k), None).item, first.scale)
-                found = self._answer(there, [Click(innermost(now))], None, now)
+                found = self._answer(self._executor, there, [Click(innermost(now))], None, now)
                 both = np.count_nonzero(found & now)
                 area, before = np.count_nonzero(found), np.count_nonzero(now)
                 if (
@@ -311,6 +409,7 @@ class ClickSegmenter:
 
     def _answer(
         self,
+        executor: Executor,
         plane: _Plane,
         clicks: Sequence[Click | tuple[Any, ...]],
         previous: NDArray[Any] | None,
@@ -335,7 +434,7 @@ class ClickSegmenter:
         anchors = positives if before is None else positives + unclicked(before, positives)
         where = [p for p, _ in points]
         windows = [Window.around(*_middle(where, hint), shape)] if hint is not None else first_windows(positives, shape)
-        answers = self._look(plane, plane.scale, windows, points, hint)
+        answers = self._look(executor, plane, plane.scale, windows, points, hint)
         masks = [with_clicks(w.seen(a, shape), anchors) for a, w in zip(answers, windows, strict=True)]
         best = 0
         if len(windows) > 1:
@@ -347,7 +446,7 @@ class ClickSegmenter:
             if closer is None:
                 break
             window = closer
-            (answer,) = self._look(plane, plane.scale, [window], points, hint)
+            (answer,) = self._look(executor, plane, plane.scale, [window], points, hint)
             found = with_clicks(window.seen(answer, shape), anchors)
 
         newest, positive = points[-1]
@@ -362,6 +461,7 @@ class ClickSegmenter:
 
     def _look(
         self,
+        executor: Executor,
         plane: _Plane,
         scale: Normalisation,
         windows: list[Window],
@@ -380,10 +480,10 @@ class ClickSegmenter:
         constant = np.ptp(shown[:, 0], axis=(1, 2)) == 0
         logits = np.full((len(windows), SIZE, SIZE), -NOTHING, dtype=np.float32)
         if len(windows) == 1 and not constant[0]:
-            answers = self._executor(np.concatenate([np.flip(shown, axes) for axes in FLIPS]))
+            answers = executor(np.concatenate([np.flip(shown, axes) for axes in FLIPS]))
             logits[0] = np.mean([np.flip(a[0], axes) for a, axes in zip(answers, FLIPS, strict=True)], axis=0)
         elif not constant.all():
-            logits[~constant] = self._executor(shown[~constant])[:, 0]
+            logits[~constant] = executor(shown[~constant])[:, 0]
         return logits
 
 
@@ -449,16 +549,6 @@ def innermost(mask: Mask) -> tuple[int, int]:
     distance = ndimage.distance_transform_edt(np.pad(mask[box], 1))[1:-1, 1:-1]
     y, x = np.unravel_index(int(distance.argmax()), distance.shape)
     return int(y) + box[0].start, int(x) + box[1].start
-
-
-def draw_disk(channel: NDArray[np.float32], center: tuple[float, float]) -> None:
-    """Set the pixels within RADIUS of `center` to 1."""
-    y, x = center
-    top, left = max(math.ceil(y - RADIUS), 0), max(math.ceil(x - RADIUS), 0)
-    rows, columns = np.ogrid[top : math.floor(y + RADIUS) + 1, left : math.floor(x + RADIUS) + 1]
-    part = channel[top : math.floor(y + RADIUS) + 1, left : math.floor(x + RADIUS) + 1]
-    disk = (rows - y) ** 2 + (columns - x) ** 2 <= RADIUS**2
-    part[disk[: part.shape[0], : part.shape[1]]] = 1
 
 
 def resampled(plane: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -259,6 +259,35 @@ def fine_tune(
     )
 
 
+def trainable(model: Model, device: str) -> UNet:
+    """Return a copy of a model's network that can learn."""
+    network = copy.deepcopy(model.unet).to(device).requires_grad_(True)
+    layout: Any = CHANNELS_LAST[model.card.spec.dims]
+    return network.to(memory_format=layout)  # type: ignore[no-any-return,call-overload]
+
+
+def gradient_step(
+    network: UNet,
+    optimizer: torch.optim.Optimizer,
+    card: ModelCard,
+    batch: tuple[Tensor, Tensor, Tensor],
+    loss_of: Callable[[ModelCard, Tensor, Tensor, Tensor], Tensor] = loss,
+) -> float:
+    """Go one step down the loss of a batch ``(pixels, target, weight)`` and return it; in half precision on CUDA."""
+    device = next(network.parameters()).device
+    layout: Any = CHANNELS_LAST[card.spec.dims]
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    pixels, target, weight = (x.to(device) for x in batch)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+        logits = network(pixels.contiguous(memory_format=layout))
+    value = loss_of(card, logits.float(), target, weight)
+    optimizer.zero_grad(set_to_none=True)
+    value.backward()
+    nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+    optimizer.step()
+    return float(value.detach())
+
+
 def by_score(model: Model, score: float | None, baseline: float | None) -> Verdict:
     """Return the verdict where there is nothing but a score: the higher one is better."""
     if score is None or baseline is None:
@@ -281,9 +310,7 @@ def optimise(
     how far BatchNorm's go to those of the batches, where they are measured.
     """
     device, card = pick_device(settings.device), model.card
-    layout: Any = CHANNELS_LAST[card.spec.dims]
-    network = copy.deepcopy(model.unet).to(device).requires_grad_(True)
-    network.to(memory_format=layout)  # type: ignore[call-overload]
+    network = trainable(model, device)
     if settings.frozen_statistics:
         with device_errors(device):
             pixels = torch.cat([batches.batch(network)[0] for _ in range(MEASURED)]).to(device)
@@ -295,7 +322,6 @@ def optimise(
     baseline = score_of(model)
     best: Validated | None = None
     began, step, elapsed = time.monotonic(), 0, 0.0
-    half = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     over = False
     while not over:
         progress = step / settings.steps
@@ -306,14 +332,7 @@ def optimise(
             group["lr"] = rate
         network.train(not settings.frozen_statistics)
         with device_errors(device):
-            pixels, target, weight = (x.to(device) for x in batches.batch(network))
-            with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=half):
-                logits = network(pixels.contiguous(memory_format=layout))
-            value = loss_of(card, logits.float(), target, weight)
-            optimizer.zero_grad(set_to_none=True)
-            value.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-            optimizer.step()
+            value = gradient_step(network, optimizer, card, batches.batch(network), loss_of)
         step += 1
         with torch.no_grad():
             if settings.pull:
@@ -323,7 +342,7 @@ def optimise(
             for a, b in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
                 a.lerp_(b, 1 - decay) if a.is_floating_point() else a.copy_(b)
         elapsed = time.monotonic() - began
-        yield StepDone(step, settings.steps, float(value.detach()), elapsed)
+        yield StepDone(step, settings.steps, value, elapsed)
         over = step >= settings.steps or (settings.minutes is not None and elapsed >= 60 * settings.minutes)
         if over or step % settings.validate_every == 0:
             candidate = Model(card, copy.deepcopy(average).cpu().eval())

@@ -13,9 +13,13 @@ from ..engine.library import Entry
 from .planes import Pixel, Plane
 
 if TYPE_CHECKING:
+    from ..engine.adaptation import Learned
     from ..engine.click import ClickSegmenter, SliceDone
+    from ..engine.training import StepDone
 
 Mask = NDArray[np.bool_]
+Accepted = tuple[Plane, Mask, Pixel | None]
+"""Where an object is, what it is, and the first click on it."""
 
 
 @dataclass(eq=False)
@@ -35,6 +39,12 @@ class Desk:
             self.segmenter.set_image(plane.pixels())
             self.key = plane.pixels_key
         return self.segmenter
+
+    def clear(self) -> None:
+        """Let go of the slice; what was learned stays."""
+        self.key = ()
+        if self.segmenter is not None:
+            self.segmenter.clear_image()
 
 
 def load(entry: Entry, device: str) -> ClickSegmenter:
@@ -61,6 +71,14 @@ def answers(
         seen = before if before is not None and before.any() else None
         masks.append(segmenter.segment(clicks[:count], seen, prior))
     yield masks
+
+
+def lesson(segmenter: ClickSegmenter, accepted: list[Accepted]) -> Generator[StepDone | Learned, None, None]:
+    """Learn objects that were accepted; touches nothing that a click needs, so it runs beside the clicks."""
+    while accepted:
+        plane, mask, first = accepted.pop(0)
+        segmenter.accept(mask, None if first is None else (first,), plane.pixels())
+    yield from segmenter.learn()
 
 
 def extension(desk: Desk, plane: Plane, along: str, part: slice, mask: Mask) -> Generator[SliceDone, None, None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from .click_tool import KEY, ClickTool
 from .controls import allow
@@ -61,6 +61,21 @@ class ClickPanel(QWidget):
             grid.addWidget(button, i // 3, i % 3)
             self.verbs[verb.name] = button
 
+        self.learned = QLabel()
+        self.learned.setWordWrap(True)
+        self.learned.setMinimumHeight(3 * self.learned.fontMetrics().lineSpacing())
+        self.learned.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.learn = QCheckBox("Learn from what I accept")
+        self.learn.setToolTip("A few seconds after each object the next ones may need fewer clicks; nothing is saved")
+        self.learn.setChecked(tool.teaching.on)
+        self.learn.toggled.connect(tool.teaching.switch)
+        self.keep = _button("Keep", "Save what was learned: it answers after the next start, too", tool.keep)
+        self.forget = _button("Forget", "Answer as if nothing had been accepted", tool.forget)
+        second = QHBoxLayout()
+        second.setSpacing(4)
+        for widget in (self.learn, self.keep, self.forget):
+            second.addWidget(widget)
+
         keys = QWidget()
         rows = QGridLayout(keys)
         rows.setContentsMargins(0, 0, 0, 0)
@@ -76,11 +91,14 @@ class ClickPanel(QWidget):
         layout.addWidget(self.hint)
         layout.addLayout(first)
         layout.addWidget(self.extend)
+        layout.addLayout(second)
+        layout.addWidget(self.learned)
         layout.addWidget(QLabel("Correct objects that are there:"))
         layout.addLayout(grid)
         layout.addWidget(section("Mouse and keys", keys))
         layout.addStretch(1)
         tool.changed.connect(self.refresh)
+        tool.teaching.changed.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -96,6 +114,9 @@ class ClickPanel(QWidget):
         allow(self.accept, pending)
         allow(self.drop, pending if not (tool.on and (tool.verb or tool.extending)) else "")
         allow(self.undo, why)
+        self.learned.setText(tool.teaching.sentence())
+        allow(self.keep, tool.teaching.cannot_keep())
+        allow(self.forget, tool.teaching.cannot_forget())
         allow(self.extend, why or tool.cannot_extend())
         for name, button in self.verbs.items():
             allow(button, why)

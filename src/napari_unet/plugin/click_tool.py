@@ -22,6 +22,7 @@ from .planes import Pixel, Plane, plane_in_view
 from .preview import Preview, same_active
 from .result import Result
 from .session import Session, in_one_sentence
+from .teaching import Teaching
 
 if TYPE_CHECKING:
     from ..engine.click import ClickSegmenter
@@ -85,13 +86,22 @@ class ClickTool:
         `jobs.start`, or what behaves like it.
     make
         Returns the segmenter; runs in the worker.
+    study
+        Starts the jobs that learn, beside those of the clicks; None: `start` does.
     """
 
     changed = Signal()
     """On or off, the verb, or the object that is not yet accepted."""
 
-    def __init__(self, session: Session, start: Starter, make: Callable[[Entry, str], ClickSegmenter] = load) -> None:
+    def __init__(
+        self,
+        session: Session,
+        start: Starter,
+        make: Callable[[Entry, str], ClickSegmenter] = load,
+        study: Starter | None = None,
+    ) -> None:
         self.session, self.viewer = session, session.viewer
+        self.teaching = Teaching(session, study or start)
         self.on = self.extending = False
         self.verb: Verb | None = None
         self.draft: Draft | None = None
@@ -119,6 +129,7 @@ class ClickTool:
         self._seeds: list[tuple[Plane, Pixel]] = []
         self._own: list[Result] = []
         self._desk: Desk | None = None
+        self._desk_of: tuple[Any, ...] = ()
         self._job: Handle | None = None
         self._busy = self._closed = self._appended = False
         self.has_key = KEY not in {str(key) for key in self.viewer.keymap}
@@ -142,8 +153,10 @@ class ClickTool:
         else:
             self.on = False
             self._gestures.end()
-            self.verb, self._seeds, self._desk = None, [], None
+            self.verb, self._seeds = None, []
             self._forget()
+            if self._desk is not None:
+                self._desk.clear()
             self._preview.remove()
             if self._job is not None:
                 self._job.cancel()
@@ -155,6 +168,8 @@ class ClickTool:
             return
         self.switch(False)
         self._closed = True
+        self.teaching.close()
+        self._desk = None
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.session.changed.disconnect(self._on_session)
         if self.has_key:
@@ -236,7 +251,7 @@ class ClickTool:
         self.changed.emit()
 
     def accept(self) -> None:
-        """Write the object into the result, where it is locked from now on."""
+        """Write the object into the result, where it is locked from now on, and learn from it."""
         draft = self.draft
         if draft is None:
             return
@@ -253,6 +268,8 @@ class ClickTool:
             self.session.tell(str(error), is_error=True)
             return
         self.last = draft.plane, number
+        first = draft.clicks[0][0] if draft.clicks and draft.value is None else None
+        self.teaching.take(None if self._desk is None else self._desk.segmenter, (draft.plane, draft.mask, first))
         self._forget()
         self.session.tell(f"Object {number} is accepted and locked.")
         self.changed.emit()
@@ -321,6 +338,17 @@ class ClickTool:
         if problem:
             self.session.tell(problem, is_error=True)
         self.changed.emit()
+
+    def keep(self) -> None:
+        """Save what was learned as the next version of the click model."""
+        if self.teaching.keep():
+            self._warm_up()
+
+    def forget(self) -> None:
+        """Answer as if nothing had been accepted."""
+        self._desk = None
+        self.teaching.forget()
+        self._warm_up()
 
     # ---- cutting out
 
@@ -492,11 +520,14 @@ class ClickTool:
     # ---- jobs
 
     def _at_desk(self) -> Desk:
+        """Return the segmenter of the model in use; another model, or device, has learned nothing yet."""
         entry = self._entry()
-        if self._desk is None:
-            if entry is None:
-                raise InvalidImage(NO_MODEL)
-            self._desk = Desk(partial(self._make, entry, self.session.settings.device))
+        if entry is None:
+            raise InvalidImage(NO_MODEL)
+        of = entry.path, self.session.settings.device
+        if self._desk is None or of != self._desk_of:
+            self.teaching.forget()
+            self._desk, self._desk_of = Desk(partial(self._make, entry, self.session.settings.device)), of
         return self._desk
 
     def _warm_up(self) -> None:
@@ -523,6 +554,7 @@ class ClickTool:
         def ending(callback: Callable[..., object]) -> Callable[..., None]:
             def call(*args: Any) -> None:
                 self._busy, self._job, self.extending = False, None, False
+                self.teaching.hold(False)
                 if self.on:
                     callback(*args)
                     self._ask()
@@ -531,6 +563,7 @@ class ClickTool:
             return call
 
         self._busy = True
+        self.teaching.hold(True)
         job = self._start(
             function,
             on_event=lambda event: on_event(event) if self.on else None,
