@@ -48,7 +48,7 @@ from benchmarks.painter import Painter, Stroke, annotation
 from napari_unet.engine.annotation import Annotation, TrainingSet
 from napari_unet.engine.card import ModelCard
 from napari_unet.engine.execution import Executor
-from napari_unet.engine.gate import held_out_score, judge
+from napari_unet.engine.gate import Verdict, held_out_score, judge
 from napari_unet.engine.image import LUMINANCE, cut
 from napari_unet.engine.library import Library
 from napari_unet.engine.metrics import average_precision, dice
@@ -324,7 +324,10 @@ def train(
     began = time.process_time()
     sampler = Sampler(data, model.card, settings)
     score_of = partial(held_out_score, annotations=data.annotations, device="cpu")
-    verdict_of = partial(judge, annotations=data.annotations, device="cpu")
+
+    def verdict_of(candidate: Model, reached: float | None, baseline: float | None) -> Verdict:
+        return judge(candidate, model, reached, baseline, data.annotations, "cpu")
+
     way = way_of_statistics(model, data.annotations, "cpu")
     *_, end = optimise(model, sampler, settings, score_of, verdict_of, loss_of, way)
     assert isinstance(end, Trained)

@@ -100,7 +100,7 @@ def test_of_very_many_blocks_a_part_is_judged(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_the_verdict_follows_from_the_scores(score: float, baseline: float, verdict: Verdict) -> None:
-    assert judge(bright(), score, baseline, [halves()], "cpu") is verdict
+    assert judge(bright(), bright(), score, baseline, [halves()], "cpu") is verdict
 
 
 def test_a_model_that_disagrees_with_its_own_strokes_is_left_to_the_user() -> None:
@@ -108,7 +108,23 @@ def test_a_model_that_disagrees_with_its_own_strokes_is_left_to_the_user() -> No
     fit = agreement(bright(), [(annotation.pixels, annotation.labels)], "cpu")
     assert fit == pytest.approx(0.6, abs=1e-3)
     assert fit < FIT
-    assert judge(bright(), 0.9, 0.5, [annotation], "cpu") is Verdict.DOUBTFUL
+    assert judge(bright(), bright(), 0.9, 0.5, [annotation], "cpu") is Verdict.DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    ("model", "in_use", "score", "baseline", "verdict"),
+    [
+        (bright(), constant(0.6), 0.99, 0.99, Verdict.UNKNOWN),  # all strokes say that it learned something
+        (bright(), constant(0.6), 0.97, 0.985, Verdict.UNKNOWN),
+        (bright(), constant(0.6), 0.96, 0.985, Verdict.NO_BETTER),  # behind on what it did not learn from
+        (bright(), bright(), 0.999, 0.985, Verdict.NO_BETTER),  # no better on any strokes
+        (bright(), constant(0.6), 0.95, 0.94, Verdict.NO_BETTER),  # there was room to be better
+    ],
+)
+def test_where_held_out_strokes_are_too_easy_all_strokes_call_for_a_look(
+    model: Model, in_use: Model, score: float, baseline: float, verdict: Verdict
+) -> None:
+    assert judge(model, in_use, score, baseline, [halves()], "cpu") is verdict
 
 
 @pytest.mark.parametrize(
@@ -117,6 +133,7 @@ def test_a_model_that_disagrees_with_its_own_strokes_is_left_to_the_user() -> No
         (Verdict.BETTER, True, "Better: 0.80 instead of 0.60 on 4 held-out strokes."),
         (Verdict.NO_BETTER, False, "Hardly better: 0.80 instead of 0.60 on 4 held-out strokes."),
         (Verdict.CONTRADICTORY, False, "The strokes contradict each other, or were not learned yet: 0.80"),
+        (Verdict.UNKNOWN, None, "Too easy to judge by: 0.80 instead of 0.60 on 4 held-out strokes, but the new model"),
         (Verdict.DOUBTFUL, None, "The strokes contradict each other, or were not learned yet"),
     ],
 )

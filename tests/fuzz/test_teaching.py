@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from napari_unet.engine.adaptation import Learned
 from napari_unet.engine.card import ModelCard, UNetSpec
 from napari_unet.engine.click import ClickSegmenter
 from napari_unet.engine.errors import NapariUnetError
@@ -114,3 +116,17 @@ def test_an_object_is_followed(z: int, axis: int, data: st.DataObject) -> None:
         found = list(CLICKER.extend(volume, mask, z, axis=axis))
         assert len({done.z for done in found} | {z}) == len(found) + 1
         assert all(done.mask.any() for done in found)
+
+
+@given(axes=st.sampled_from(["yx", "yxc", "cyx"]), click=st.none() | CLICKS, data=st.data())
+def test_an_object_is_learned(axes: str, click: Any, data: st.DataObject) -> None:
+    """Whatever is accepted, learning ends, and leaves a model that still answers with numbers."""
+    array = data.draw(pixels(axes))
+    learner = ClickSegmenter(CLICKER.model, "cpu")
+    with patch("napari_unet.engine.click.STEPS", 1), contextlib.suppress(NapariUnetError):
+        learner.accept(data.draw(strokes(array.shape[:2])), click, Image(array, axes))
+        *_, learned = learner.learn()
+        assert isinstance(learned, Learned)
+        assert learned.objects <= 1
+        assert learner._adaptation is not None
+        assert all(torch.isfinite(w).all() for w in learner._adaptation.model.network.state_dict().values())

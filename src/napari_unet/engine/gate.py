@@ -41,7 +41,7 @@ class Verdict(Enum):
     DOUBTFUL = "doubtful"
     """It is better on the held-out strokes, but disagrees with those it learned from: the user must look."""
     UNKNOWN = "unknown"
-    """There are too few held-out strokes: the user must look."""
+    """The held-out strokes cannot tell, for they are too few, or too easy for both models: the user must look."""
 
     @property
     def accepted(self) -> bool | None:
@@ -54,6 +54,8 @@ class Verdict(Enum):
             return "Too few held-out strokes to judge: look at before and after."
         both = f"{_both(score, baseline)} on {judges}"
         match self:
+            case Verdict.UNKNOWN:
+                return f"Too easy to judge by: {both}, but the new model agrees better with the others. Look at before and after."
             case Verdict.BETTER:
                 return f"Better: {both}."
             case Verdict.CONTRADICTORY:
@@ -65,16 +67,31 @@ class Verdict(Enum):
 
 
 def judge(
-    model: Model, score: float | None, baseline: float | None, annotations: Sequence[Annotation], device: str
+    model: Model,
+    in_use: Model,
+    score: float | None,
+    baseline: float | None,
+    annotations: Sequence[Annotation],
+    device: str,
 ) -> Verdict:
-    """Return the verdict on a trained `model` whose `held_out_score` is `score`; that of the one in use is `baseline`."""
+    """Return the verdict on a trained `model` whose `held_out_score` is `score`; that of the one `in_use` is `baseline`.
+
+    Where the one in use leaves no room to be ahead by MARGIN, the held-out strokes are too easy. A model that is not behind
+    on them and agrees better with all strokes, most of which corrected the one in use, is then left to the user's look.
+    """
     if score is None or baseline is None:
         return Verdict.UNKNOWN
     if score < 1 / len(model.card.classes):  # the soft Dice of a model that gives every class the same chance
         return Verdict.CONTRADICTORY
+    strokes = [(a.pixels, a.labels) for a in annotations]
     if score <= baseline + MARGIN:
-        return Verdict.NO_BETTER
-    fit = agreement(model, [(a.pixels, a.labels) for a in annotations], device)
+        if baseline + MARGIN < 1 or score < baseline - MARGIN:
+            return Verdict.NO_BETTER
+        fit, before = (agreement(m, strokes, device) for m in (model, in_use))
+        return (
+            Verdict.UNKNOWN if fit is not None and before is not None and fit > before + MARGIN else Verdict.NO_BETTER
+        )
+    fit = agreement(model, strokes, device)
     return Verdict.DOUBTFUL if fit is not None and fit < FIT else Verdict.BETTER
 
 

@@ -254,7 +254,7 @@ def fine_tune(
         Sampler(data, model.card, settings),
         settings,
         lambda candidate: held_out_score(candidate, data.annotations, device),
-        lambda candidate, score, baseline: judge(candidate, score, baseline, data.annotations, device),
+        lambda candidate, score, baseline: judge(candidate, model, score, baseline, data.annotations, device),
         statistics=way_of_statistics(model, data.annotations, device) if settings.frozen_statistics else HALF_WAY,
     )
 
