@@ -23,6 +23,7 @@ import numpy as np
 EVERY = 10
 """Milliseconds between two calls of the probe."""
 LONG = 300.0
+CLICKS = 20
 BRUSH = 100
 """Milliseconds between two strokes, where one paints while something runs."""
 
@@ -165,6 +166,30 @@ def cancel_time(window: Window, begin: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def click_times(window: Window, learning: bool) -> list[float]:
+    """Click and accept nuclei one after the other; return the milliseconds from each click to its mask."""
+    from scipy import ndimage
+
+    from napari_unet.samples import load
+
+    truth = load("nuclei")[1]
+    values = np.unique(truth[truth > 0])
+    places = ndimage.center_of_mass(truth > 0, truth, values[CLICKS * learning :][:CLICKS])
+    tool = window.dock.click_tool
+    tool.teaching.switch(learning)
+    times = []
+    for place in places:
+        began = time.perf_counter()
+        tool.click(place)
+        window.spin(lambda: tool.draft is None or tool.draft.answered)
+        times.append(1000 * (time.perf_counter() - began))
+        tool.accept()
+        window.spin(lambda: False, 1)  # a user looks for the next one
+    window.spin(lambda: not tool.teaching.busy)
+    tool.forget()
+    return times
+
+
 def main() -> None:
     """Print the tables."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
@@ -197,6 +222,14 @@ def main() -> None:
         print(row("painting live", window.probe(seconds)), flush=True)
         live.switch(False)
         window.brush.stop()
+        print(f"\nFrom a click to its mask, {CLICKS} clicks, one a second, ms: median, longest")
+        session.choose_image(window.image)
+        window.viewer.layers.selection.active = window.image
+        window.dock.click_tool.switch(True)
+        for name, learning in (("clicking", False), ("clicking while the tool learns", True)):
+            times = click_times(window, learning)
+            print(f"  {name:30} {np.median(times):6.0f} {max(times):6.0f}", flush=True)
+        window.dock.click_tool.switch(False)
         print("\nCancel: seconds until the dock is idle")
         for name, begin in (
             ("segmenting", session.segment),

@@ -44,7 +44,8 @@ class Teaching:
         self._accepted: list[Accepted] = []
         self._learned: Learned | None = None
         self._job: Handle | None = None
-        self._busy = False
+        self.busy = False
+        """Whether it is learning."""
 
     def switch(self, on: bool) -> None:
         """Learn from what is accepted from now on, or do not; what was learned stays."""
@@ -62,9 +63,9 @@ class Teaching:
             self._go_on()
 
     def _go_on(self) -> None:
-        if self._busy or not self._accepted or self._segmenter is None:
+        if self.busy or not self._accepted or self._segmenter is None:
             return
-        self._busy = True
+        self.busy = True
         accepted, self._accepted = self._accepted, []
         job = self._start(
             partial(lesson, self._segmenter, accepted),
@@ -73,7 +74,7 @@ class Teaching:
             on_error=self._on_error,
             on_cancelled=self._on_end,
         )
-        self._job = job if self._busy else None
+        self._job = job if self.busy else None
         self.changed.emit()
 
     def hold(self, on: bool) -> None:
@@ -121,7 +122,7 @@ class Teaching:
 
     def cannot_forget(self) -> str:
         """Say why there is nothing to forget; empty: there is."""
-        return "" if self._busy or self._learned is not None else NOTHING_TO_FORGET
+        return "" if self.busy or self._learned is not None else NOTHING_TO_FORGET
 
     def sentence(self) -> str:
         """Say what was learned, and whether it helps."""
@@ -129,7 +130,7 @@ class Teaching:
             return self._learned.sentence()
         if not self.on:
             return OFF
-        return "Learning from the first object ..." if self._busy else NOTHING_YET
+        return "Learning from the first object ..." if self.busy else NOTHING_YET
 
     def _on_event(self, event: Any) -> None:
         if hasattr(event, "objects"):  # Learned; the others are steps
@@ -137,7 +138,7 @@ class Teaching:
             self.changed.emit()
 
     def _on_end(self) -> None:
-        self._job, self._busy = None, False
+        self._job, self.busy = None, False
         self._go_on()
         self.changed.emit()
 
