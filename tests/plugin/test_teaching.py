@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.engine.errors import InvalidImage, LibraryError
-from napari_unet.plugin.teaching import NOTHING_TO_FORGET, NOTHING_TO_KEEP, NOTHING_YET, OFF
+from napari_unet.plugin.teaching import LEARNING, NOTHING_TO_FORGET, NOTHING_TO_KEEP, NOTHING_YET, OFF
 
 from .flood import click, result
 
@@ -146,6 +146,17 @@ def test_keeping_makes_a_version_that_answers_from_then_on(session, ready, click
     session.library.rollback("click")
     click(ready, *SECOND)
     assert used[-1] == f"click@{before}"
+
+
+def test_nothing_is_kept_in_mid_lesson(session, ready, lessons, flood, heard) -> None:
+    flood.scores = 0.8, 0.6
+    accept(ready, FIRST)
+    lessons.finish()
+    accept(ready, SECOND)
+    ready.keep()
+    assert heard.last.text == LEARNING
+    lessons.finish()
+    assert not ready.teaching.cannot_keep()
 
 
 def test_what_is_no_better_cannot_be_kept(session, ready, lessons, flood, heard) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NOTHING_YET = "Each object that you accept teaches the tool the kind of image that this is."
 OFF = "What you accept is not learned from."
+LEARNING = "It is learning from the last object: wait a moment."
 NOTHING_TO_KEEP = "Nothing was learned that makes the answers better."
 NOTHING_TO_FORGET = "Nothing was learned yet."
 
@@ -118,6 +119,8 @@ class Teaching:
 
     def cannot_keep(self) -> str:
         """Say why there is nothing to keep; empty: there is."""
+        if self.busy:
+            return LEARNING
         return "" if self._learned is not None and self._learned.better else NOTHING_TO_KEEP
 
     def cannot_forget(self) -> str:
