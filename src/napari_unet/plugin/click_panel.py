@@ -65,7 +65,7 @@ class ClickPanel(QWidget):
         self.learned.setWordWrap(True)
         self.learned.setMinimumHeight(3 * self.learned.fontMetrics().lineSpacing())
         self.learned.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.learn = QCheckBox("Learn from what I accept")
+        self.learn = QCheckBox("Learn as I click")
         self.learn.setToolTip("A few seconds after each object the next ones may need fewer clicks; nothing is saved")
         self.learn.setChecked(tool.teaching.on)
         self.learn.toggled.connect(tool.teaching.switch)
