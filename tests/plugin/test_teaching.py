@@ -124,6 +124,19 @@ def test_forgetting_makes_a_new_segmenter(session, viewer, ready, clicks, lesson
     assert result(viewer).data.max() == 1  # the object itself stays
 
 
+def test_what_is_forgotten_while_the_tool_is_off_starts_nothing(ready, clicks, lessons, heard) -> None:
+    accept(ready, FIRST)
+    lessons.finish()
+    ready.switch(False)
+    told = len(heard)
+    ready.forget()
+    assert not clicks.running
+    assert len(heard) == told
+    ready.switch(True)
+    assert clicks.running  # now it warms up
+    clicks.finish()
+
+
 def test_forgetting_ends_a_lesson(ready, clicks, lessons) -> None:
     accept(ready, FIRST)
     ready.forget()

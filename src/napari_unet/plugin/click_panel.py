@@ -35,10 +35,7 @@ class ClickPanel(QWidget):
         self.switch.setMinimumHeight(34)
         self.switch.setStyleSheet(PRIMARY)
         self.switch.clicked.connect(tool.switch)
-        self.hint = QLabel()
-        self.hint.setWordWrap(True)
-        self.hint.setMinimumHeight(3 * self.hint.fontMetrics().lineSpacing())
-        self.hint.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.hint = _three_lines()
 
         self.accept = _button(
             "Accept (N)", "Enter does it too: write the object into the result, where it is locked", tool.accept
@@ -61,10 +58,7 @@ class ClickPanel(QWidget):
             grid.addWidget(button, i // 3, i % 3)
             self.verbs[verb.name] = button
 
-        self.learned = QLabel()
-        self.learned.setWordWrap(True)
-        self.learned.setMinimumHeight(3 * self.learned.fontMetrics().lineSpacing())
-        self.learned.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self.learned = _three_lines()
         self.learn = QCheckBox("Learn as I click")
         self.learn.setToolTip("A few seconds after each object the next ones may need fewer clicks; nothing is saved")
         self.learn.setChecked(tool.teaching.on)
@@ -121,6 +115,15 @@ class ClickPanel(QWidget):
         for name, button in self.verbs.items():
             allow(button, why)
             button.setChecked(tool.verb is not None and tool.verb.name == name)
+
+
+def _three_lines() -> QLabel:
+    """Return an empty label with room for three lines, so that what lies below stays where it is."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setMinimumHeight(3 * label.fontMetrics().lineSpacing())
+    label.setAlignment(Qt.AlignmentFlag.AlignTop)
+    return label
 
 
 def _button(text: str, tip: str, function: object) -> QPushButton:

@@ -341,14 +341,15 @@ class ClickTool:
 
     def keep(self) -> None:
         """Save what was learned as the next version of the click model."""
-        if self.teaching.keep():
+        if self.teaching.keep() and self.on:
             self._warm_up()
 
     def forget(self) -> None:
         """Answer as if nothing had been accepted."""
         self._desk = None
         self.teaching.forget()
-        self._warm_up()
+        if self.on:
+            self._warm_up()
 
     # ---- cutting out
 
