@@ -180,6 +180,15 @@ def test_masks_that_teach_nothing_have_no_part() -> None:
     assert [e.objects for e in segmenter.learn()] == [0]
 
 
+def test_an_object_that_fills_its_image_teaches_nothing() -> None:
+    segmenter = ClickSegmenter(small(), device="cpu")
+    image, _ = scene(0)
+    everywhere = np.ones(image.shape, dtype=bool)
+    everywhere[0] = False
+    segmenter.accept(everywhere, image=image)
+    assert [e.objects for e in segmenter.learn()] == [0]
+
+
 def test_what_is_wrong_with_an_accepted_object_is_said() -> None:
     segmenter = ClickSegmenter(small(), device="cpu")
     image, disk = scene(0)

@@ -269,7 +269,7 @@ class ClickSegmenter:
         Parameters
         ----------
         mask
-            bool ``(h, w)``; one that is empty, or tiny, or on a constant background has no part.
+            bool ``(h, w)``; one that is empty, or tiny, or fills the image, or is on a constant background has no part.
         click
             The first click on it, to judge the models by; None: its innermost point.
         image
@@ -311,9 +311,9 @@ class ClickSegmenter:
             if self._taught is not None:
                 untaught, taught = (self._after_one_click(e, accepted) for e in (self._untaught, self._taught))
                 self._judged.append((untaught, taught))
-            self._adaptation.add(accepted.grey, accepted.mask[accepted.around])
-            self._objects += 1
-            steps = min(steps + STEPS, MOST_STEPS)
+            if self._adaptation.add(accepted.grey, accepted.mask[accepted.around]):
+                self._objects += 1
+                steps = min(steps + STEPS, MOST_STEPS)
         if steps:
             with device_errors(self._device):
                 yield from self._adaptation.steps(steps)
