@@ -63,6 +63,8 @@ from napari_unet.engine.transfer import in_3d, semantic_from
 REPOSITORY = Path(__file__).parent.parent
 EDGE = 320
 """Images are cut to this, in pixels."""
+WHOLE = 1 << 16
+"""No image is cut to this."""
 FIRST, THEN = 8, 4
 """Strokes before the first round, and before each other one."""
 PEERS = ("forest", "rootpainter")
@@ -162,15 +164,15 @@ SETS: dict[str, Callable[[Path], Task]] = {
 }
 
 
-def parents_own(data: Path, count: int = 8) -> list[tuple[Array, Array]]:
-    """Return images that were held out from `nuclei`, of as many groups as there are."""
+def parents_own(data: Path) -> list[tuple[Array, Array]]:
+    """Return whole images that were held out from `nuclei`, one of each group that looks alike."""
     entries = json.loads((REPOSITORY / "training" / "nuclei_ledger.json").read_text())["images"]
     chosen: dict[int, str] = {}
     for entry in entries:
         if entry["held_out"]:
             chosen.setdefault(entry["group"], entry["image"])
-    numbers = [int(name[-7:-4]) for name in list(chosen.values())[:count]]
-    return [foreground(read(data / "dsb2018", number, 256)) for number in numbers]
+    numbers = [int(name[-7:-4]) for name in chosen.values()]
+    return [foreground(read(data / "dsb2018", number, WHOLE)) for number in numbers]
 
 
 # --- models -----------------------------------------------------------------------------------------------------------

@@ -66,9 +66,18 @@ LEDGERS = Path(__file__).parent.parent / "training"
 STEPS = 600
 FOLDS = 5
 DENSE = TrainSettings(
-    steps=STEPS, batch=4, patch=128, frozen_statistics=False, averaging=0.99, way=1, pull=0, replay=0, device="cpu"
+    steps=STEPS,
+    batch=4,
+    patch=128,
+    balance=1,
+    frozen_statistics=False,
+    averaging=0.99,
+    way=1,
+    pull=0,
+    replay=0,
+    device="cpu",
 )
-"""The app's settings, but statistics of BatchNorm follow and nothing is pulled back to the start."""
+"""The app's settings, but classes weigh the same, statistics of BatchNorm follow, nothing is pulled back to the start."""
 TILE = 380
 """Edge of a tile of the paper's recipe in pixels; unpadded convolutions leave 196 of it (572 and 388 in 2015)."""
 PAPER = replace(

@@ -177,6 +177,7 @@ def main() -> None:
         patch=128,
         learning_rate=options.learning_rate,
         weight_decay=1e-3,
+        balance=1.0,
         frozen_statistics=False,
         averaging=0.995,
         way=1.0,

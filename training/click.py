@@ -274,6 +274,7 @@ def main() -> None:
         patch=SIZE,
         learning_rate=options.learning_rate,
         weight_decay=1e-3,
+        balance=1.0,
         frozen_statistics=False,
         averaging=0.997,
         pull=0,

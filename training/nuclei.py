@@ -196,6 +196,7 @@ def main() -> None:
         patch=options.patch,
         learning_rate=options.learning_rate,
         weight_decay=1e-3,
+        balance=1.0,
         frozen_statistics=False,
         averaging=0.995,
         pull=0,

@@ -6,7 +6,7 @@ import torch
 
 from napari_unet.engine.annotation import Annotation
 from napari_unet.engine.card import ModelCard, UNetSpec
-from napari_unet.engine.gate import FIT, MARGIN, Verdict, agreement, held_out_score, judge
+from napari_unet.engine.gate import FIT, MARGIN, Verdict, agreement, by_stroke, held_out_score, judge
 from napari_unet.engine.model import Model, new_model
 
 
@@ -61,6 +61,24 @@ def test_classes_weigh_the_same_however_long_their_strokes() -> None:
     assert score == pytest.approx((2 * 0.2 / (1 + 0.4) + 2 * 0.8 / (1 + 1.6)) / 2, abs=1e-4)
 
 
+def test_strokes_weigh_the_same_however_long_they_are() -> None:
+    annotation = halves()
+    annotation.labels[3::6] = annotation.labels[2::6]  # ten dark strokes of 40 pixels ...
+    annotation.pixels[0, 2:4] = 1  # ... of which one is wrong
+    short = agreement(bright(), [(annotation.pixels, annotation.labels)], "cpu")
+    annotation.labels[6:13, 4:24] = 1  # another one, which is right, has become three times as long
+    assert agreement(bright(), [(annotation.pixels, annotation.labels)], "cpu") == pytest.approx(short, abs=1e-3)
+    assert short == pytest.approx((2 * 0.9 / 1.9 + 2 / 2.1) / 2, abs=1e-3)
+
+
+def test_a_crumb_does_not_weigh_like_a_stroke() -> None:
+    labels = np.zeros((64, 64), dtype=np.uint8)
+    labels[2, 4:64], labels[10, 4] = 1, 1
+    weights = by_stroke(labels)
+    assert weights[2].sum() == pytest.approx(1)
+    assert weights[10].sum() == pytest.approx(1 / 30)
+
+
 def test_a_surer_answer_scores_higher_so_that_easy_strokes_do_not_end_the_contest() -> None:
     score, higher = (held_out_score(bright(s), [halves()], "cpu") for s in (2, 4))
     assert 0.5 < score < higher < 1
@@ -76,6 +94,17 @@ def test_too_few_pixels_cannot_judge() -> None:
     annotation = halves()
     annotation.held_out[:, 45:] = False  # nine pixels in each of two strokes
     assert held_out_score(bright(), [annotation], "cpu") is None
+
+
+@pytest.mark.parametrize("chance", [0.3, 0.7, 0.9])
+def test_just_enough_pixels_can_judge_whatever_the_model_says_of_them(chance: float) -> None:
+    annotation = halves()
+    annotation.held_out[:, 24:26] = annotation.held_out[:, 46:] = False
+    annotation.held_out[50:] = False  # one stroke of each half: 20 pixels and 10 ...
+    annotation.labels[25, 36:56] = 2  # ... and 10 more below those
+    annotation.held_out[25, 36:46] = True
+    assert [np.count_nonzero(annotation.judged == c) for c in (1, 2)] == [20, 20]
+    assert held_out_score(constant(chance), [annotation], "cpu") is not None
 
 
 def test_of_very_many_blocks_a_part_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +124,8 @@ def test_of_very_many_blocks_a_part_is_judged(monkeypatch: pytest.MonkeyPatch) -
         (0.9, 0.8, Verdict.BETTER),
         (0.8, 0.9, Verdict.NO_BETTER),
         (0.9, 0.9 - MARGIN / 2, Verdict.NO_BETTER),
-        (0.45, 0.1, Verdict.CONTRADICTORY),
+        (0.45, 0.44, Verdict.CONTRADICTORY),
+        (0.45, 0.1, Verdict.DOUBTFUL),  # better than what is in use, and still no better than a guess
         (0.05, 0.1, Verdict.CONTRADICTORY),
     ],
 )
@@ -118,10 +148,11 @@ def test_a_model_that_disagrees_with_its_own_strokes_is_left_to_the_user() -> No
         (bright(), constant(0.6), 0.97, 0.985, Verdict.UNKNOWN),
         (bright(), constant(0.6), 0.96, 0.985, Verdict.NO_BETTER),  # behind on what it did not learn from
         (bright(), bright(), 0.999, 0.985, Verdict.NO_BETTER),  # no better on any strokes
-        (bright(), constant(0.6), 0.95, 0.94, Verdict.NO_BETTER),  # there was room to be better
+        (bright(), constant(0.6), 0.85, 0.84, Verdict.UNKNOWN),  # ahead by too little to tell
+        (constant(0.6), constant(0.8), 0.85, 0.84, Verdict.NO_BETTER),  # has not learned what the strokes say
     ],
 )
-def test_where_held_out_strokes_are_too_easy_all_strokes_call_for_a_look(
+def test_where_held_out_strokes_say_the_same_of_both_all_strokes_call_for_a_look(
     model: Model, in_use: Model, score: float, baseline: float, verdict: Verdict
 ) -> None:
     assert judge(model, in_use, score, baseline, [halves()], "cpu") is verdict
@@ -133,7 +164,7 @@ def test_where_held_out_strokes_are_too_easy_all_strokes_call_for_a_look(
         (Verdict.BETTER, True, "Better: 0.80 instead of 0.60 on 4 held-out strokes."),
         (Verdict.NO_BETTER, False, "Hardly better: 0.80 instead of 0.60 on 4 held-out strokes."),
         (Verdict.CONTRADICTORY, False, "The strokes contradict each other, or were not learned yet: 0.80"),
-        (Verdict.UNKNOWN, None, "Too easy to judge by: 0.80 instead of 0.60 on 4 held-out strokes, but the new model"),
+        (Verdict.UNKNOWN, None, "Too close to call: 0.80 instead of 0.60 on 4 held-out strokes, but the new model"),
         (Verdict.DOUBTFUL, None, "The strokes contradict each other, or were not learned yet"),
     ],
 )

@@ -74,6 +74,26 @@ def test_classes_weigh_the_same_whatever_their_pixels() -> None:
     assert balanced(losses, torch.ones(60), classes, 2).item() == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(("balance", "share"), [(1.0, 1 / 2), (0.5, 1 / 3), (0.0, 1 / 5)])
+def test_balance_says_how_far_a_class_with_few_pixels_is_helped(balance: float, share: float) -> None:
+    losses = torch.tensor([0.0] * 40 + [1.0] * 10)
+    classes = torch.tensor([0] * 40 + [1] * 10)
+    assert balanced(losses, torch.ones(50), classes, 2, balance).item() == pytest.approx(share)
+
+
+@pytest.mark.parametrize("task", ["semantic", "objects"])
+def test_training_balances_as_the_settings_say(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def told(losses: torch.Tensor, *rest: object) -> torch.Tensor:
+        given.append(rest[-1])
+        return losses.mean()
+
+    monkeypatch.setattr("napari_unet.engine.training.balanced", told)
+    list(fine_tune(make_model(task=task), TrainingSet((bright_discs(),)), short(steps=1, balance=0.25)))
+    assert set(given) == {0.25}
+
+
 def test_a_very_rare_class_counts_at_most_ten_times_more_a_pixel() -> None:
     losses = torch.tensor([0.0] * 1000 + [1.0])
     classes = torch.tensor([0] * 1000 + [1])
@@ -218,7 +238,7 @@ def test_a_seed_gives_one_result() -> None:
 def test_statistics_are_measured_once_then_kept() -> None:
     model = make_model()
     short_one, longer = (
-        list(fine_tune(model, TrainingSet((bright_discs(),)), short(steps=n)))[-1].model.network.encoder[0][1]
+        list(fine_tune(model, TrainingSet((bright_discs(),)), short(steps=n, way=1)))[-1].model.network.encoder[0][1]
         for n in (1, 5)
     )
     assert torch.equal(short_one.running_mean, longer.running_mean)
@@ -297,6 +317,18 @@ def test_a_crop_to_replay_weighs_no_more_than_strokes() -> None:
     assert masses[replayed].max() <= masses[~replayed].max()
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.8])
+def test_as_many_patches_as_asked_lie_around_the_newest_strokes(share: float) -> None:
+    labels = np.zeros((96, 96), dtype=np.int32)
+    labels[20, :48], labels[20, 48:], labels[76, :48] = 1, 2, 2
+    rows = np.broadcast_to(np.arange(96.0)[:, None], labels.shape)
+    annotation = Annotation(rows[None], labels, newest=labels * (rows > 48) > 0)
+    settings = short(batch=400, patch=16, newest=share, augment=PLAIN)
+    pixels, _, _ = Sampler(TrainingSet((annotation,)), make_model().card, settings).batch(make_model().network)
+    expected = share + (1 - share) / 4  # of the others half are centred on foreground, half of which is new
+    assert (pixels.mean(dim=(1, 2, 3)) > 48).float().mean() == pytest.approx(expected, abs=0.08)
+
+
 def test_half_of_the_way_is_half_of_each_weight() -> None:
     start, end = make_model(), make_model()
     with torch.no_grad():
@@ -306,8 +338,17 @@ def test_half_of_the_way_is_half_of_each_weight() -> None:
     assert not torch.equal(end.network.head.weight, middle.network.head.weight)
 
 
-@pytest.mark.parametrize(("scores", "gone"), [((0.9, 0.8), 1.0), ((0.8, 0.795), 0.75), ((None, None), 1.0)])
-def test_a_model_goes_the_whole_way_only_if_that_is_better(scores: tuple[float | None, ...], gone: float) -> None:
+@pytest.mark.parametrize(
+    ("scores", "gone"),
+    [
+        ((0.9, 0.87, 0.8), 1.0),
+        ((0.9, 0.89, 0.8), 0.75),
+        ((0.8, 0.81, 0.795), 0.5),
+        ((0.6, 0.6, 0.9), 0.5),
+        ((None,), 1.0),
+    ],
+)
+def test_a_model_goes_no_farther_than_scores_ask_for(scores: tuple[float | None, ...], gone: float) -> None:
     model, told = make_model(), iter((0.1, *scores))
     data = TrainingSet((bright_discs(),))
     seen = []
@@ -318,7 +359,10 @@ def test_a_model_goes_the_whole_way_only_if_that_is_better(scores: tuple[float |
 
     *_, end = optimise(model, Sampler(data, model.card, short(steps=3)), short(steps=3), score_of)
     before, whole = seen[0], seen[1]
+    assert not torch.allclose(before, whole)
     assert torch.allclose(end.model.network.head.weight, before + gone * (whole - before))
+    old, new = (m.network.encoder[0][1].running_mean for m in (model, end.model))
+    assert not torch.equal(old, new)  # statistics go along
 
 
 def test_a_3d_patch_is_flat() -> None:

@@ -61,7 +61,9 @@ class Prepared:
     stack: NDArray[np.float16]
     """``(c + 2 k, *spatial)``: pixels, targets, weights."""
     places: tuple[NDArray[np.intp], ...]
-    """Flat indices of labelled pixels: foreground, background, newest; empty ones are left out."""
+    """Flat indices of labelled pixels: foreground, background; empty ones are left out."""
+    newest: NDArray[np.intp]
+    """Those of the newest strokes."""
 
 
 def targets(card: ModelCard, labels: NDArray[np.integer]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -81,14 +83,13 @@ def targets(card: ModelCard, labels: NDArray[np.integer]) -> tuple[NDArray[np.fl
 def prepare(annotation: Annotation, card: ModelCard) -> Prepared | None:
     """Return the annotation ready for sampling, or None if nothing in it may be trained on."""
     labels = annotation.trained
-    groups = [labels > 1, labels == 1]
-    if annotation.newest is not None:
-        groups.append((labels > 0) & annotation.newest)
-    places = tuple(p for p in (np.flatnonzero(g) for g in groups) if p.size)
+    places = tuple(p for p in (np.flatnonzero(g) for g in (labels > 1, labels == 1)) if p.size)
     if not places:
         return None
+    newest = np.zeros_like(labels) if annotation.newest is None else np.where(annotation.newest, labels, 0)
     target, weight = targets(card, labels)
-    return Prepared(np.concatenate([annotation.pixels, target, weight]).astype(np.float16), places)
+    stack = np.concatenate([annotation.pixels, target, weight]).astype(np.float16)
+    return Prepared(stack, places, np.flatnonzero(newest))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,11 +7,13 @@ from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.measure import label
 
 from .annotation import Annotation
 from .execution import Executor, probability
 from .image import cut
 from .model import Model
+from .objects import SMALLEST, pixel_counts
 
 FEWEST_HELD_OUT = 20
 """Fewer held-out pixels than this, of either class, cannot judge a model."""
@@ -39,9 +41,9 @@ class Verdict(Enum):
     CONTRADICTORY = "contradictory"
     """What it learned from the strokes makes it no better than a guess on those held out."""
     DOUBTFUL = "doubtful"
-    """It is better on the held-out strokes, but disagrees with those it learned from: the user must look."""
+    """It is better on the held-out strokes, but disagrees with too many, or with those it learned from: the user must look."""
     UNKNOWN = "unknown"
-    """The held-out strokes cannot tell, for they are too few, or too easy for both models: the user must look."""
+    """The held-out strokes cannot tell, for they are too few, or say the same of both models: the user must look."""
 
     @property
     def accepted(self) -> bool | None:
@@ -55,13 +57,13 @@ class Verdict(Enum):
         both = f"{_both(score, baseline)} on {judges}"
         match self:
             case Verdict.UNKNOWN:
-                return f"Too easy to judge by: {both}, but the new model agrees better with the others. Look at before and after."
+                return f"Too close to call: {both}, but the new model agrees better with the others. Look at before and after."
             case Verdict.BETTER:
                 return f"Better: {both}."
             case Verdict.CONTRADICTORY:
                 return f"{CONTRADICTION}: {both} is no better than a guess."
             case Verdict.DOUBTFUL:
-                return f"{CONTRADICTION}: {both}, but it disagrees with many others. Look at before and after."
+                return f"{CONTRADICTION}: {both}, but it disagrees with too many. Look at before and after."
         hardly = "Hardly better" if round(score - baseline, 3) > 0 else "No better"
         return f"{hardly}: {both}."
 
@@ -76,23 +78,24 @@ def judge(
 ) -> Verdict:
     """Return the verdict on a trained `model` whose `held_out_score` is `score`; that of the one `in_use` is `baseline`.
 
-    Where the one in use leaves no room to be ahead by MARGIN, the held-out strokes are too easy. A model that is not behind
-    on them and agrees better with all strokes, most of which corrected the one in use, is then left to the user's look.
+    Scores that differ by no more than MARGIN say the same of both. A model that then agrees better with all strokes, most
+    of which corrected the one in use, is left to the user's look.
     """
     if score is None or baseline is None:
         return Verdict.UNKNOWN
-    if score < 1 / len(model.card.classes):  # the soft Dice of a model that gives every class the same chance
-        return Verdict.CONTRADICTORY
+    guess = 1 / len(model.card.classes)  # the soft Dice of a model that gives every class the same chance
     strokes = [(a.pixels, a.labels) for a in annotations]
-    if score <= baseline + MARGIN:
-        if baseline + MARGIN < 1 or score < baseline - MARGIN:
-            return Verdict.NO_BETTER
-        fit, before = (agreement(m, strokes, device) for m in (model, in_use))
-        return (
-            Verdict.UNKNOWN if fit is not None and before is not None and fit > before + MARGIN else Verdict.NO_BETTER
-        )
     fit = agreement(model, strokes, device)
-    return Verdict.DOUBTFUL if fit is not None and fit < FIT else Verdict.BETTER
+    assert fit is not None  # where some strokes can judge, all can
+    if score > baseline + MARGIN:
+        return Verdict.BETTER if score >= guess and fit >= FIT else Verdict.DOUBTFUL
+    if score < guess:
+        return Verdict.CONTRADICTORY
+    if score < baseline - MARGIN or fit < FIT:
+        return Verdict.NO_BETTER
+    before = agreement(in_use, strokes, device)
+    assert before is not None
+    return Verdict.UNKNOWN if fit > before + MARGIN else Verdict.NO_BETTER
 
 
 def held_out_score(model: Model, annotations: Sequence[Annotation], device: str) -> float | None:
@@ -105,8 +108,9 @@ def agreement(
 ) -> float | None:
     """Return the mean soft Dice over the classes on labelled pixels; None if there are too few to judge.
 
-    Only blocks that hold such pixels are computed, with `CONTEXT` around them. Every class is weighed to the same mass
-    before Dice is taken, so a long background stroke does not make up for a missed object. Dice is taken from
+    Only blocks that hold such pixels are computed, with `CONTEXT` around them. Within a class every stroke counts the
+    same, so a long easy one does not hide the short one that corrected a mistake, and every class is weighed to the same
+    mass before Dice is taken, so a background stroke does not make up for a missed object. Dice is taken from
     probabilities: a few easy strokes would soon score 1 by labels, and then nothing could be better.
 
     Parameters
@@ -116,31 +120,42 @@ def agreement(
     """
     executor, spec = Executor(model.network, device), model.card.spec
     counts = np.zeros((len(model.card.classes),) * 2)
+    pixels_of = np.zeros(len(counts), dtype=np.intp)
     stride, dims = np.array(spec.total_stride), spec.dims
     inner, around = (-(-np.array(n[dims]) // stride) * stride for n in (BLOCK, CONTEXT))
     blocks = [
-        (pixels, labels, corner * inner)
+        (pixels, labels, weight, corner * inner)
         for pixels, labels in strokes
+        for weight in [by_stroke(labels)]
         for corner in np.unique(np.argwhere(labels) // inner, axis=0)
     ]
-    for pixels, labels, corner in blocks[:: -(-len(blocks) // MOST_BLOCKS) or 1]:
+    for pixels, labels, weight, corner in blocks[:: -(-len(blocks) // MOST_BLOCKS) or 1]:
         block = tuple(slice(a, b) for a, b in zip(corner, np.minimum(corner + inner, labels.shape), strict=True))
         patch = cut(pixels, tuple(corner - around), tuple(corner + inner + around))
-        truth = labels[block]
+        truth, weighed = labels[block], weight[block]
         middle = tuple(slice(a, a + n) for a, n in zip(around, truth.shape, strict=True))
         logits = executor(patch[None])[0][(slice(None), *middle)]
         if model.card.task == "objects":
             logits, truth = np.stack([-logits[0] / 2, logits[0] / 2]), np.minimum(truth, 2)
         chance = probability(logits, False)
-        for label in np.unique(truth[truth > 0]):
-            counts[label - 1] += chance[:, truth == label].sum(axis=1)
-    totals = counts.sum(1)
-    present = totals > 0
-    if (totals[present] < FEWEST_HELD_OUT).any() or present.sum() < 2:
+        for kind in np.unique(truth[truth > 0]):
+            here = truth == kind
+            counts[kind - 1] += chance[:, here] @ weighed[here]
+            pixels_of[kind - 1] += np.count_nonzero(here)
+    present = pixels_of > 0
+    if (pixels_of[present] < FEWEST_HELD_OUT).any() or present.sum() < 2:
         return None
-    rates = counts[present] / totals[present, None]
+    rates = counts[present] / counts[present].sum(1, keepdims=True)
     agreed = rates[:, present].diagonal()
     return float(np.mean(2 * agreed / (1 + rates.sum(0)[present])))
+
+
+def by_stroke(labels: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Return weights ``(*spatial)`` that sum to 1 in each connected stroke, to less in one of fewer than `SMALLEST` pixels."""
+    strokes = label(labels, background=0)  # type: ignore[no-untyped-call]
+    weights = 1 / np.maximum(pixel_counts(strokes), SMALLEST).astype(np.float32)
+    weights[0] = 0
+    return np.asarray(weights[strokes])
 
 
 def _both(score: float, baseline: float) -> str:

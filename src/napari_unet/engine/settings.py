@@ -158,17 +158,19 @@ class TrainSettings:
     """Peak of the AdamW learning rate; None: 0.002 in 2D, 0.001 in 3D."""
     weight_decay: float = 1e-4
     """AdamW weight decay."""
+    balance: float = 0.5
+    """How much classes with few labelled pixels are helped: 0 not at all, 1 until each class weighs the same."""
     frozen_statistics: bool = True
     """Move BatchNorm's statistics to those of the first patches, mostly half-way, then keep them; False: for much data."""
     averaging: float = 0.98
     """Decay of the exponential weight average that is returned; 0 switches it off."""
-    way: float = 0.75
-    """The model returned went only so far from its start to the average, unless the whole way scores better; 1: always."""
+    way: float = 0.5
+    """The model returned went only so far from the one in use to the average, unless farther scores better; 1: always."""
     pull: float = 1e-3
     """Strength of the pull towards the start weights (L2-SP); 0 switches it off."""
     replay: float = 0.25
     """Part of each batch drawn from the replay set, when there is one."""
-    newest: float = 0.5
+    newest: float = 0.33
     """Part of the annotated patches that are centred on the newest strokes."""
     validate_every: int = 40
     """Steps between two looks at the held-out strokes."""
@@ -188,7 +190,7 @@ class TrainSettings:
             f"learning_rate is {self.learning_rate}; it must be above 0.",
         )
         _check(self.minutes is None or self.minutes > 0, f"minutes is {self.minutes}; it must be above 0.")
-        for name in ("averaging", "way", "replay", "newest"):
+        for name in ("averaging", "way", "replay", "newest", "balance"):
             _check(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}; it must lie between 0 and 1.")
         for name in ("pull", "weight_decay"):
             _check(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more.")

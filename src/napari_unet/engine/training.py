@@ -6,7 +6,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,15 +71,16 @@ class Trained:
     seconds: float
 
 
-def balanced(losses: Tensor, weight: Tensor, classes: Tensor, count: int) -> Tensor:
+def balanced(losses: Tensor, weight: Tensor, classes: Tensor, count: int, balance: float = 1.0) -> Tensor:
     """Return the mean of `losses` in which each class weighs the same, up to a factor of RARE per pixel.
 
-    All arguments are 1-D over labelled elements; `classes` holds 0 to count - 1.
+    All arguments are 1-D over labelled elements; `classes` holds 0 to count - 1. With a `balance` of 0 each element
+    weighs the same; between, a class weighs as a power of its elements, at 0.5 as their square root.
     """
     sums = torch.zeros(count, device=losses.device).index_add_(0, classes, losses * weight)
     masses = torch.zeros(count, device=losses.device).index_add_(0, classes, weight)
     present = masses > 0
-    share = torch.where(present, 1 / masses.clamp(min=1e-6), 0)
+    share = torch.where(present, masses.clamp(min=1e-6) ** -balance, 0)
     share = torch.where(present, share.clamp(max=RARE * share[present].min()), 0)
     return (share * sums).sum() / (share * masses).sum()
 
@@ -89,12 +91,12 @@ def dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     return 1 - (2 * overlap + 1) / ((weight * probability).sum() + (weight * truth).sum() + 1)
 
 
-def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor, balance: float = 1.0) -> Tensor:
     """Return the training loss; pixels without weight have no part in it, not even as zeros.
 
-    Cross-entropy, normalised per labelled pixel and per class, plus Dice, both over labelled pixels only. For the
-    `objects` task: the same for foreground and border, and cross-entropy with the soft target for the distance. The
-    `click` task has the foreground map alone.
+    Cross-entropy, normalised per labelled pixel and per class (how far, `balance` says: see `balanced`), plus Dice, both
+    over labelled pixels only. For the `objects` task: the same for foreground and border, and cross-entropy with the soft
+    target for the distance. The `click` task has the foreground map alone.
 
     Parameters
     ----------
@@ -109,7 +111,7 @@ def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Ten
                 continue
             z, y, w = logits[:, i][labelled], target[:, i][labelled], weight[:, i][labelled]
             entropy = F.binary_cross_entropy_with_logits(z, y, reduction="none")
-            total = total + balanced(entropy, w, (y > 0).long(), 2)
+            total = total + balanced(entropy, w, (y > 0).long(), 2, balance)
             if with_dice:
                 total = total + dice_loss(z.sigmoid(), y, w)
         return total
@@ -118,7 +120,7 @@ def loss(card: ModelCard, logits: Tensor, target: Tensor, weight: Tensor) -> Ten
     if not len(z):
         return logits.sum() * 0
     classes, w = y.argmax(-1), weight[:, 0][labelled]
-    total = balanced(F.cross_entropy(z, classes, reduction="none"), w, classes, y.shape[-1])
+    total = balanced(F.cross_entropy(z, classes, reduction="none"), w, classes, y.shape[-1], balance)
     probability = z.softmax(-1)
     present = [c for c in range(y.shape[-1]) if bool((classes == c).any())]
     return total + torch.stack([dice_loss(probability[:, c], y[:, c], w) for c in present]).mean()
@@ -138,6 +140,7 @@ class Sampler:
     def __init__(self, data: TrainingSet, card: ModelCard, settings: TrainSettings) -> None:
         self._card, self._settings = card, settings
         self._own = [p for a in data.annotations if (p := prepare(a, card)) is not None]
+        self._newest = [replace(p, places=(p.newest,)) for p in self._own if p.newest.size]
         self._replay = [p for a in data.replay if (p := prepare(a, card)) is not None]
         self._rng = np.random.default_rng(settings.seed)
         self._mass = 0.0
@@ -156,8 +159,8 @@ class Sampler:
         source = self._own
         if self._replay and self._mass and rng.random() < self._settings.replay:
             source = self._replay
-        elif len(with_newest := [p for p in source if len(p.places) > 2]) and rng.random() < self._settings.newest:
-            source = with_newest
+        elif self._newest and rng.random() < self._settings.newest:
+            source = self._newest
         chosen: Prepared = source[rng.integers(len(source))]
         places = chosen.places[rng.integers(len(chosen.places))]
         place = np.unravel_index(places[rng.integers(places.size)], chosen.stack.shape[1:])
@@ -188,6 +191,26 @@ def between(start: Model, end: Model, way: float) -> Model:
         if a.is_floating_point():
             a.lerp_(b.to(a.device), 1 - way)
     return Model(end.card, network)
+
+
+def least_way(
+    model: Model, learned: Model, score_of: Callable[[Model], float | None], way: float
+) -> tuple[Model, float | None]:
+    """Return the model nearest to `model`, on the way to what was `learned`, that scores as high, and its score.
+
+    Looked at are `way`, the middle between it and the whole way, and the whole way; scores within MARGIN are the same.
+    On images that nobody painted the weights in between hardly ever lose what the model in use could do, as the whole
+    way sometimes does (Wortsman et al. 2022). Without scores it is the whole way.
+    """
+    score = score_of(learned)
+    if score is None or way == 1:
+        return learned, score
+    found = [(learned, score)]
+    for part in ((1 + way) / 2, way):
+        nearer = between(model, learned, part)
+        found.append((nearer, score_of(nearer) or 0.0))
+    least = max(reached for _, reached in found) - MARGIN
+    return next((nearest, reached) for nearest, reached in reversed(found) if reached >= least)
 
 
 def measure_statistics(network: UNet, batches: Sequence[Tensor], way: float = HALF_WAY) -> None:
@@ -237,7 +260,7 @@ def fine_tune(
 ) -> Iterator[StepDone | Validated | Trained]:
     """Teach a copy of `model` what `data` shows; yields an event for each step and look at the held-out strokes.
 
-    The weights returned are an exponential average over the steps, or lie part of the way there (`settings.way`); of all
+    The weights returned are an exponential average over the steps, or lie part of the way there (`least_way`); of all
     that were validated, the best. Closing the generator stops the training and frees what it took.
 
     Raises
@@ -301,7 +324,7 @@ def optimise(
     settings: TrainSettings,
     score_of: Callable[[Model], float | None],
     verdict_of: Callable[[Model, float | None, float | None], Verdict] = by_score,
-    loss_of: Callable[[ModelCard, Tensor, Tensor, Tensor], Tensor] = loss,
+    loss_of: Callable[[ModelCard, Tensor, Tensor, Tensor], Tensor] | None = None,
     statistics: float = HALF_WAY,
 ) -> Iterator[StepDone | Validated | Trained]:
     """The step loop: AdamW on `batches` and weight averaging; every so often `score_of` and `verdict_of` judge.
@@ -309,6 +332,7 @@ def optimise(
     A score of None means that it cannot be judged; `verdict_of` is asked with it and that of the start. `statistics` is
     how far BatchNorm's go to those of the batches, where they are measured.
     """
+    loss_of = loss_of or partial(loss, balance=settings.balance)
     device, card = pick_device(settings.device), model.card
     network = trainable(model, device)
     if settings.frozen_statistics:
@@ -345,13 +369,8 @@ def optimise(
         yield StepDone(step, settings.steps, value, elapsed)
         over = step >= settings.steps or (settings.minutes is not None and elapsed >= 60 * settings.minutes)
         if over or step % settings.validate_every == 0:
-            candidate = Model(card, copy.deepcopy(average).cpu().eval())
-            score = score_of(candidate)
-            if score is not None and settings.way < 1:
-                cautious = between(start, candidate, settings.way)
-                second = score_of(cautious)
-                if second is not None and second > score - MARGIN:
-                    candidate, score = cautious, second
+            learned = Model(card, copy.deepcopy(average).cpu().eval())
+            candidate, score = least_way(model, learned, score_of, settings.way)
             seen = Validated(step, score, baseline, candidate, verdict_of(candidate, score, baseline))
             if best is None or best.score is None or score is None or score >= best.score:
                 best = seen
