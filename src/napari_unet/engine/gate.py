@@ -127,7 +127,7 @@ def agreement(
         (pixels, labels, weight, corner * inner)
         for pixels, labels in strokes
         for weight in [by_stroke(labels)]
-        for corner in np.unique(np.argwhere(labels) // inner, axis=0)
+        for corner in _blocks(labels, inner)
     ]
     for pixels, labels, weight, corner in blocks[:: -(-len(blocks) // MOST_BLOCKS) or 1]:
         block = tuple(slice(a, b) for a, b in zip(corner, np.minimum(corner + inner, labels.shape), strict=True))
@@ -156,6 +156,13 @@ def by_stroke(labels: NDArray[np.integer]) -> NDArray[np.float32]:
     weights = 1 / np.maximum(pixel_counts(strokes), SMALLEST).astype(np.float32)
     weights[0] = 0
     return np.asarray(weights[strokes])
+
+
+def _blocks(labels: NDArray[np.integer], size: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return which blocks of a size hold labelled pixels, in order, ``(n, dims)``."""
+    held = np.zeros(-(-np.array(labels.shape) // size), dtype=bool)
+    held[tuple(places // n for places, n in zip(np.nonzero(labels), size, strict=True))] = True
+    return np.argwhere(held)
 
 
 def _both(score: float, baseline: float) -> str:
