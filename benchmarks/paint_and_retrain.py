@@ -57,7 +57,7 @@ from napari_unet.engine.objects import labels_from_maps
 from napari_unet.engine.replay import load_replay
 from napari_unet.engine.settings import TrainSettings
 from napari_unet.engine.tiling import canvas
-from napari_unet.engine.training import Sampler, Trained, loss, optimise, way_of_statistics
+from napari_unet.engine.training import Sampler, Trained, optimise, way_of_statistics
 from napari_unet.engine.transfer import in_3d, semantic_from
 
 REPOSITORY = Path(__file__).parent.parent
@@ -320,9 +320,9 @@ def train(
     model: Model,
     data: TrainingSet,
     settings: TrainSettings,
-    loss_of: Callable[[ModelCard, Tensor, Tensor, Tensor], Tensor] = loss,
+    loss_of: Callable[[ModelCard, Tensor, Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Trained, float]:
-    """Press Train once; return the result and the CPU seconds."""
+    """Press Train once, with the app's loss or another; return the result and the CPU seconds."""
     began = time.process_time()
     sampler = Sampler(data, model.card, settings)
     score_of = partial(held_out_score, annotations=data.annotations, device="cpu")

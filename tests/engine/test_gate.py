@@ -141,6 +141,10 @@ def test_a_model_that_disagrees_with_its_own_strokes_is_left_to_the_user() -> No
     assert judge(bright(), bright(), 0.9, 0.5, [annotation], "cpu") is Verdict.DOUBTFUL
 
 
+def test_a_model_below_a_guess_that_did_not_learn_either_is_rejected() -> None:
+    assert judge(bright(), bright(), 0.45, 0.1, [halves(lies=4)], "cpu") is Verdict.CONTRADICTORY
+
+
 @pytest.mark.parametrize(
     ("model", "in_use", "score", "baseline", "verdict"),
     [

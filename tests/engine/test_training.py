@@ -340,15 +340,18 @@ def test_half_of_the_way_is_half_of_each_weight() -> None:
 
 @pytest.mark.parametrize(
     ("scores", "gone"),
-    [
-        ((0.9, 0.87, 0.8), 1.0),
-        ((0.9, 0.89, 0.8), 0.75),
-        ((0.8, 0.81, 0.795), 0.5),
-        ((0.6, 0.6, 0.9), 0.5),
+    [  # of the whole way, half of it, and three quarters
+        ((0.9, 0.8, 0.87), 1.0),
+        ((0.9, 0.8, 0.89), 0.75),
+        ((0.8, 0.9, 0.89), 0.75),
+        ((0.6, 0.9, 0.8), 0.5),
+        ((0.0, 0.0, 0.0), 0.75),
         ((None,), 1.0),
     ],
 )
-def test_a_model_goes_no_farther_than_scores_ask_for(scores: tuple[float | None, ...], gone: float) -> None:
+def test_a_model_goes_three_quarters_of_the_way_unless_scores_ask_for_more_or_less(
+    scores: tuple[float | None, ...], gone: float
+) -> None:
     model, told = make_model(), iter((0.1, *scores))
     data = TrainingSet((bright_discs(),))
     seen = []

@@ -87,11 +87,12 @@ def judge(
     strokes = [(a.pixels, a.labels) for a in annotations]
     fit = agreement(model, strokes, device)
     assert fit is not None  # where some strokes can judge, all can
-    if score > baseline + MARGIN:
-        return Verdict.BETTER if score >= guess and fit >= FIT else Verdict.DOUBTFUL
-    if score < guess:
+    ahead, sound, learned = score > baseline + MARGIN, score >= guess, fit >= FIT
+    if not sound and not (ahead and learned):
         return Verdict.CONTRADICTORY
-    if score < baseline - MARGIN or fit < FIT:
+    if ahead:
+        return Verdict.BETTER if sound and learned else Verdict.DOUBTFUL
+    if not learned or score < baseline - MARGIN:
         return Verdict.NO_BETTER
     before = agreement(in_use, strokes, device)
     assert before is not None

@@ -164,8 +164,8 @@ class TrainSettings:
     """Move BatchNorm's statistics to those of the first patches, mostly half-way, then keep them; False: for much data."""
     averaging: float = 0.98
     """Decay of the exponential weight average that is returned; 0 switches it off."""
-    way: float = 0.5
-    """The model returned went only so far from the one in use to the average, unless farther scores better; 1: always."""
+    way: float = 0.75
+    """How far a model goes from the one in use to the average, unless all or less of it scores better; 1: always all."""
     pull: float = 1e-3
     """Strength of the pull towards the start weights (L2-SP); 0 switches it off."""
     replay: float = 0.25
