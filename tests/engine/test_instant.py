@@ -16,7 +16,9 @@ from napari_unet.engine.instant import (
     Cache,
     Canvas,
     Instant,
+    Stroke,
     Verdict,
+    balanced_dice,
     box_of,
     describe,
 )
@@ -273,3 +275,17 @@ def test_only_so_many_tiles_are_searched_for_the_next_place(monkeypatch) -> None
     large, instant = canvas_of(halves((5 * EDGE, 96))), Instant()
     instant.look(large, painted((5 * EDGE, 96)))
     assert len(list(instant.next_place([large.name]))) == 2
+
+
+def test_every_stroke_counts_the_same_however_long_but_not_a_crumb() -> None:
+    def stroke(value: int, size: int) -> Stroke:
+        return Stroke("plane", value, np.arange(size), size)
+
+    def guess(value: int) -> np.ndarray:
+        return np.full(4, value, dtype=np.uint8)
+
+    strokes = [stroke(1, 50), stroke(2, 400), stroke(2, 40), stroke(2, 3)]
+    guesses = [guess(1), guess(2), guess(1), guess(2)]
+    right = 33 / 63  # one of two strokes, and a tenth of one
+    expected = (2 / (2 + 1 - right) + 2 * right / (1 + right)) / 2
+    assert balanced_dice(strokes, guesses) == pytest.approx(expected)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from .image import Item
 from .inference import Normalisation
+from .objects import SMALLEST
 
 EDGE = 256
 """Edge of a tile in pixels."""
@@ -510,10 +511,11 @@ class Instant:
 
 
 def balanced_dice(strokes: Sequence[Stroke], guesses: Sequence[NDArray[np.uint8]]) -> float:
-    """Return the mean Dice over the classes, each class given the same mass: as `training.held_out_score`, of labels."""
+    """Return the mean Dice over the classes, each stroke and each class given the same mass: as `gate.agreement`, of labels."""
     values = sorted({s.value for s in strokes})
     rates = np.zeros((len(values), len(values)))
     for stroke, guess in zip(strokes, guesses, strict=True):
-        rates[values.index(stroke.value)] += [stroke.size * float((guess == value).mean()) for value in values]
-    rates /= [[sum(s.size for s in strokes if s.value == value)] for value in values]
+        mass = min(stroke.size, SMALLEST)
+        rates[values.index(stroke.value)] += [mass * float((guess == value).mean()) for value in values]
+    rates /= [[sum(min(s.size, SMALLEST) for s in strokes if s.value == value)] for value in values]
     return float(np.mean(2 * rates.diagonal() / (1 + rates.sum(0))))
