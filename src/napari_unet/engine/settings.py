@@ -165,7 +165,7 @@ class TrainSettings:
     averaging: float = 0.98
     """Decay of the exponential weight average that is returned; 0 switches it off."""
     way: float = 0.75
-    """How far a model goes from its start to the average, unless all or less of it scores better; 1: always all."""
+    """How far a model goes from the one in use to the average, unless all or less of it scores better; 1: always all."""
     pull: float = 1e-3
     """Strength of the pull towards the start weights (L2-SP); 0 switches it off."""
     replay: float = 0.25

@@ -194,9 +194,9 @@ def between(start: Model, end: Model, way: float) -> Model:
 
 
 def part_of_the_way(
-    start: Model, learned: Model, score_of: Callable[[Model], float | None], way: float
+    model: Model, learned: Model, score_of: Callable[[Model], float | None], way: float
 ) -> tuple[Model, float | None]:
-    """Return the model that lies `way` from `start` to what was `learned`, and its score.
+    """Return the model that lies `way` from `model` to what was `learned`, and its score.
 
     Unless the whole way, or less by as much again, scores better by MARGIN. On images that nobody painted weights in
     between are mostly better than either end, and hardly ever lose what the model in use could do, as the whole way
@@ -207,7 +207,7 @@ def part_of_the_way(
         return learned, score
     found = [(learned, score)]
     for part in (max(0.0, 2 * way - 1), way):
-        between_both = between(start, learned, part)
+        between_both = between(model, learned, part)
         found.append((between_both, score_of(between_both) or 0.0))
     best, usual = max(found, key=lambda one: one[1]), found[-1]
     return best if best[1] > usual[1] + MARGIN else usual
@@ -370,7 +370,7 @@ def optimise(
         over = step >= settings.steps or (settings.minutes is not None and elapsed >= 60 * settings.minutes)
         if over or step % settings.validate_every == 0:
             learned = Model(card, copy.deepcopy(average).cpu().eval())
-            candidate, score = part_of_the_way(start, learned, score_of, settings.way)
+            candidate, score = part_of_the_way(model, learned, score_of, settings.way)
             seen = Validated(step, score, baseline, candidate, verdict_of(candidate, score, baseline))
             if best is None or best.score is None or score is None or score >= best.score:
                 best = seen
