@@ -84,19 +84,20 @@ def judge(
     if score is None or baseline is None:
         return Verdict.UNKNOWN
     guess = 1 / len(model.card.classes)  # the soft Dice of a model that gives every class the same chance
+    ahead, sound = score > baseline + MARGIN, score >= guess
+    if not ahead and not sound:
+        return Verdict.CONTRADICTORY
+    if score < baseline - MARGIN:
+        return Verdict.NO_BETTER
     strokes = [(a.pixels, a.labels) for a in annotations]
     fit = agreement(model, strokes, device)
     assert fit is not None  # where some strokes can judge, all can
-    ahead, sound, learned = score > baseline + MARGIN, score >= guess, fit >= FIT
-    if not sound and not (ahead and learned):
-        return Verdict.CONTRADICTORY
+    learned = fit >= FIT
     if ahead:
-        return Verdict.BETTER if sound and learned else Verdict.DOUBTFUL
-    if not learned or score < baseline - MARGIN:
-        return Verdict.NO_BETTER
+        return Verdict.BETTER if sound and learned else Verdict.DOUBTFUL if sound or learned else Verdict.CONTRADICTORY
     before = agreement(in_use, strokes, device)
     assert before is not None
-    return Verdict.UNKNOWN if fit > before + MARGIN else Verdict.NO_BETTER
+    return Verdict.UNKNOWN if learned and fit > before + MARGIN else Verdict.NO_BETTER
 
 
 def held_out_score(model: Model, annotations: Sequence[Annotation], device: str) -> float | None:

@@ -199,8 +199,8 @@ def part_of_the_way(
     """Return the model that lies `way` from `model` to what was `learned`, and its score.
 
     Unless the whole way, or less by as much again, scores better by MARGIN. On images that nobody painted weights in
-    between are mostly better than either end, and hardly ever lose what the model in use could do, as the whole way
-    sometimes does (Wortsman et al. 2022). Without scores it is the whole way.
+    between are mostly better than either end, and lose less often what the model in use could do than the whole way
+    does (Wortsman et al. 2022). Without scores it is the whole way.
     """
     score = score_of(learned)
     if score is None or way == 1:
